@@ -1,0 +1,17 @@
+"""Identifiers: a prefix that names the kind, then 48 bits of time and 80 random bits in base 32, sortable by age."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+# Crockford's alphabet (as in ULID): no I, L, O, U, and in the order of ASCII so that text sorts like time.
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_CHARACTERS = 26
+
+
+def new_id(prefix: str) -> str:
+    """Make an identifier such as `job_01jd...`: 4 to 5 characters of prefix, 26 characters of time and chance."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    digits = [_ALPHABET[value >> shift & 31] for shift in range(5 * (_CHARACTERS - 1), -1, -5)]
+    return f"{prefix}_{''.join(digits)}"
