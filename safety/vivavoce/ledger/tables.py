@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, MetaData, String, UniqueConstraint
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -89,6 +89,15 @@ class JobStatus(StrEnum):
 class Base(DeclarativeBase):
     """Base of all tables."""
 
+    # Every constraint has a name, so that a migration can drop it on both databases.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
         datetime: UtcDateTime(),
         bytes: LargeBinary(),
@@ -300,8 +309,6 @@ class AuditPayload(Base):
 
     __tablename__ = "audit_payload"
 
-    leaf_index: Mapped[int] = mapped_column(
-        ForeignKey("audit_leaf.index"), primary_key=True, autoincrement=False
-    )
+    leaf_index: Mapped[int] = mapped_column(ForeignKey("audit_leaf.index"), primary_key=True, autoincrement=False)
     subject_id: Mapped[str] = mapped_column(ForeignKey("subject.id"), index=True)
     sealed: Mapped[bytes]
