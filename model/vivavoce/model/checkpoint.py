@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vivavoce.model.errors import ModelError
+
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
 
 
-class CheckpointError(Exception):
+class CheckpointError(ModelError):
     """A checkpoint folder is missing, incomplete, or does not fit the architecture."""
 
 
