@@ -50,6 +50,13 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION vivavoce_require_next_leaf()")
 
 
+def _refers_to(table: str, column: str, target: str, target_column: str = "id") -> sa.ForeignKeyConstraint:
+    name = f"fk_{table}_{column}_{target}"
+    return sa.ForeignKeyConstraint(
+        [column], [f"{target}.{target_column}"], name=name, deferrable=True, initially="DEFERRED"
+    )
+
+
 def _create_people() -> None:
     op.create_table(
         "tenant",
@@ -68,7 +75,7 @@ def _create_people() -> None:
         sa.Column("scopes", sa.JSON(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("revoked_at", MOMENT, nullable=True),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_api_key_tenant_id_tenant"),
+        _refers_to("api_key", "tenant_id", "tenant"),
         sa.PrimaryKeyConstraint("id", name="pk_api_key"),
         sa.UniqueConstraint("digest", name="uq_api_key_digest"),
     )
@@ -80,7 +87,7 @@ def _create_people() -> None:
         sa.Column("wrapped_key", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("erased_at", MOMENT, nullable=True),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_subject_tenant_id_tenant"),
+        _refers_to("subject", "tenant_id", "tenant"),
         sa.PrimaryKeyConstraint("id", name="pk_subject"),
     )
     op.create_index("ix_subject_tenant_id", "subject", ["tenant_id"])
@@ -109,8 +116,8 @@ def _create_people() -> None:
         sa.Column("revoked_at", MOMENT, nullable=True),
         sa.Column("revoked_reason", sa.String(500), nullable=True),
         sa.Column("leaf_index", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(["subject_id"], ["subject.id"], name="fk_consent_subject_id_subject"),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_consent_tenant_id_tenant"),
+        _refers_to("consent", "subject_id", "subject"),
+        _refers_to("consent", "tenant_id", "tenant"),
         sa.PrimaryKeyConstraint("id", name="pk_consent"),
     )
     op.create_index("ix_consent_subject_id", "consent", ["subject_id"])
@@ -126,8 +133,8 @@ def _create_voices() -> None:
         sa.Column("name", sa.String(200), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("deleted_at", MOMENT, nullable=True),
-        sa.ForeignKeyConstraint(["consent_id"], ["consent.id"], name="fk_voice_consent_id_consent"),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_voice_tenant_id_tenant"),
+        _refers_to("voice", "consent_id", "consent"),
+        _refers_to("voice", "tenant_id", "tenant"),
         sa.PrimaryKeyConstraint("id", name="pk_voice"),
     )
     op.create_index("ix_voice_consent_id", "voice", ["consent_id"])
@@ -140,7 +147,7 @@ def _create_voices() -> None:
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("transcript_sealed", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["voice_id"], ["voice.id"], name="fk_reference_clip_voice_id_voice"),
+        _refers_to("reference_clip", "voice_id", "voice"),
         sa.PrimaryKeyConstraint("id", name="pk_reference_clip"),
     )
     op.create_index("ix_reference_clip_voice_id", "reference_clip", ["voice_id"])
@@ -175,11 +182,11 @@ def _create_work() -> None:
         sa.Column("finished_at", MOMENT, nullable=True),
         sa.Column("intent_leaf", sa.Integer(), nullable=False),
         sa.Column("outcome_leaf", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(["api_key_id"], ["api_key.id"], name="fk_job_api_key_id_api_key"),
-        sa.ForeignKeyConstraint(["consent_id"], ["consent.id"], name="fk_job_consent_id_consent"),
-        sa.ForeignKeyConstraint(["subject_id"], ["subject.id"], name="fk_job_subject_id_subject"),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_job_tenant_id_tenant"),
-        sa.ForeignKeyConstraint(["voice_id"], ["voice.id"], name="fk_job_voice_id_voice"),
+        _refers_to("job", "api_key_id", "api_key"),
+        _refers_to("job", "consent_id", "consent"),
+        _refers_to("job", "subject_id", "subject"),
+        _refers_to("job", "tenant_id", "tenant"),
+        _refers_to("job", "voice_id", "voice"),
         sa.PrimaryKeyConstraint("id", name="pk_job"),
         sa.UniqueConstraint("tenant_id", "idempotency_key", name="uq_job_tenant_id_idempotency_key"),
     )
@@ -208,11 +215,11 @@ def _create_work() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("withheld_at", MOMENT, nullable=True),
         sa.Column("withheld_reason", sa.String(60), nullable=True),
-        sa.ForeignKeyConstraint(["consent_id"], ["consent.id"], name="fk_output_consent_id_consent"),
-        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_output_job_id_job"),
-        sa.ForeignKeyConstraint(["subject_id"], ["subject.id"], name="fk_output_subject_id_subject"),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_output_tenant_id_tenant"),
-        sa.ForeignKeyConstraint(["voice_id"], ["voice.id"], name="fk_output_voice_id_voice"),
+        _refers_to("output", "consent_id", "consent"),
+        _refers_to("output", "job_id", "job"),
+        _refers_to("output", "subject_id", "subject"),
+        _refers_to("output", "tenant_id", "tenant"),
+        _refers_to("output", "voice_id", "voice"),
         sa.PrimaryKeyConstraint("id", name="pk_output"),
         sa.UniqueConstraint("job_id", name="uq_output_job_id"),
     )
@@ -257,8 +264,8 @@ def _create_log() -> None:
         sa.Column("leaf_index", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("subject_id", ID, nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["leaf_index"], ["audit_leaf.index"], name="fk_audit_payload_leaf_index_audit_leaf"),
-        sa.ForeignKeyConstraint(["subject_id"], ["subject.id"], name="fk_audit_payload_subject_id_subject"),
+        _refers_to("audit_payload", "leaf_index", "audit_leaf", "index"),
+        _refers_to("audit_payload", "subject_id", "subject"),
         sa.PrimaryKeyConstraint("leaf_index", name="pk_audit_payload"),
     )
     op.create_index("ix_audit_payload_subject_id", "audit_payload", ["subject_id"])

@@ -14,6 +14,11 @@ from sqlalchemy.types import TypeDecorator
 ID = String(40)
 
 
+def refers_to(column: str) -> ForeignKey:
+    """Make a foreign key that is checked at commit: the rows of one transaction may be added in any order."""
+    return ForeignKey(column, deferrable=True, initially="DEFERRED")
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC. SQLite forgets the zone; this puts it back, and refuses a moment without one."""
 
@@ -122,7 +127,7 @@ class ApiKey(Base):
     __tablename__ = "api_key"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenant.id"), index=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
     name: Mapped[str] = mapped_column(String(200))
     prefix: Mapped[str] = mapped_column(String(24))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
@@ -137,7 +142,7 @@ class Subject(Base):
     __tablename__ = "subject"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenant.id"), index=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
     wrapped_key: Mapped[bytes | None]
     created_at: Mapped[datetime]
     erased_at: Mapped[datetime | None]
@@ -149,8 +154,8 @@ class Consent(Base):
     __tablename__ = "consent"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    subject_id: Mapped[str] = mapped_column(ForeignKey("subject.id"), index=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenant.id"), index=True)
+    subject_id: Mapped[str] = mapped_column(refers_to("subject.id"), index=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
     name_sealed: Mapped[bytes]
     statement_id: Mapped[str] = mapped_column(String(80))
     statement_version: Mapped[str] = mapped_column(String(20))
@@ -179,8 +184,8 @@ class Voice(Base):
     __tablename__ = "voice"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenant.id"), index=True)
-    consent_id: Mapped[str] = mapped_column(ForeignKey("consent.id"), index=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
+    consent_id: Mapped[str] = mapped_column(refers_to("consent.id"), index=True)
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
@@ -192,7 +197,7 @@ class ReferenceClip(Base):
     __tablename__ = "reference_clip"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    voice_id: Mapped[str] = mapped_column(ForeignKey("voice.id"), index=True)
+    voice_id: Mapped[str] = mapped_column(refers_to("voice.id"), index=True)
     object_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
     seconds: Mapped[float]
@@ -209,13 +214,13 @@ class Job(Base):
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenant.id"), index=True)
-    api_key_id: Mapped[str] = mapped_column(ForeignKey("api_key.id"))
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
+    api_key_id: Mapped[str] = mapped_column(refers_to("api_key.id"))
     kind: Mapped[str] = mapped_column(String(16))
     status: Mapped[str] = mapped_column(String(16))
-    voice_id: Mapped[str | None] = mapped_column(ForeignKey("voice.id"))
-    consent_id: Mapped[str | None] = mapped_column(ForeignKey("consent.id"), index=True)
-    subject_id: Mapped[str | None] = mapped_column(ForeignKey("subject.id"))
+    voice_id: Mapped[str | None] = mapped_column(refers_to("voice.id"))
+    consent_id: Mapped[str | None] = mapped_column(refers_to("consent.id"), index=True)
+    subject_id: Mapped[str | None] = mapped_column(refers_to("subject.id"))
     purpose: Mapped[str | None] = mapped_column(String(40))
     grant_token: Mapped[str | None] = mapped_column(String(4000))
     request_key: Mapped[str] = mapped_column(String(200))
@@ -246,11 +251,11 @@ class Output(Base):
     __table_args__ = (Index("ix_output_message", "message"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), unique=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenant.id"), index=True)
-    voice_id: Mapped[str] = mapped_column(ForeignKey("voice.id"), index=True)
-    consent_id: Mapped[str] = mapped_column(ForeignKey("consent.id"), index=True)
-    subject_id: Mapped[str] = mapped_column(ForeignKey("subject.id"), index=True)
+    job_id: Mapped[str] = mapped_column(refers_to("job.id"), unique=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
+    voice_id: Mapped[str] = mapped_column(refers_to("voice.id"), index=True)
+    consent_id: Mapped[str] = mapped_column(refers_to("consent.id"), index=True)
+    subject_id: Mapped[str] = mapped_column(refers_to("subject.id"), index=True)
     format: Mapped[str] = mapped_column(String(8))
     media_type: Mapped[str] = mapped_column(String(60))
     sample_rate: Mapped[int]
@@ -309,6 +314,6 @@ class AuditPayload(Base):
 
     __tablename__ = "audit_payload"
 
-    leaf_index: Mapped[int] = mapped_column(ForeignKey("audit_leaf.index"), primary_key=True, autoincrement=False)
-    subject_id: Mapped[str] = mapped_column(ForeignKey("subject.id"), index=True)
+    leaf_index: Mapped[int] = mapped_column(refers_to("audit_leaf.index"), primary_key=True, autoincrement=False)
+    subject_id: Mapped[str] = mapped_column(refers_to("subject.id"), index=True)
     sealed: Mapped[bytes]

@@ -1,0 +1,201 @@
+"""The audit log: an append-only Merkle tree (RFC 6962) in the ledger's database.
+
+What is guaranteed, stage by stage:
+- *appended*: `append` returned. The entry has its place, and becomes true together with the caller's transaction, or
+  never. Nobody else can append until then: append late, commit soon, and lock rows before appending, never after.
+- *committed*: the caller's transaction ended. The database refuses to change or delete the entry.
+- *signed*: a checkpoint covers it. Whoever holds that checkpoint can prove any later change.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from vivavoce.audit import entries, merkle
+from vivavoce.audit.entries import Entry
+from vivavoce.audit.errors import LogBroken, LogUnavailable, NoSuchProof, NoteInvalid
+from vivavoce.audit.notes import Checkpoint, Verifier
+from vivavoce.ledger.envelope import seal, unseal
+from vivavoce.ledger.errors import Erased, LedgerError, SealBroken
+from vivavoce.ledger.keys import KeyRing
+from vivavoce.ledger.tables import AuditCheckpoint, AuditLeaf, AuditNode, AuditPayload, Subject
+
+_APPEND_LOCK = 0x7669_7661_0002
+"""PostgreSQL advisory lock that its holder alone may append under."""
+
+
+class Log:
+    """This installation's log. Holds no state but its keys: share it between threads, make one per process.
+
+    Args:
+        origin: The log's name in its checkpoints and of its key.
+    """
+
+    def __init__(self, keyring: KeyRing, origin: str) -> None:
+        self._keyring = keyring
+        self.origin = origin
+        self.verifier = Verifier(origin, keyring.log_verifier)
+
+    def append(
+        self, session: Session, entry: Entry, personal: bytes | None = None, subject: Subject | None = None
+    ) -> int:
+        """Append an entry in the caller's write transaction; returns its leaf index. The only writer of the log.
+
+        Args:
+            personal: What must not outlive the subject: sealed under their key, committed to in the leaf.
+            subject: Whose; needed with `personal`.
+
+        Raises:
+            LogUnavailable: It could not be written. The transaction is rolled back: nothing of it can be committed.
+            EntryInvalid: The entry itself cannot be written; so it is with that transaction too.
+        """
+        if (personal is None) != (subject is None):
+            raise ValueError("a personal part and its subject come together")
+        session.flush()
+        with _all_or_nothing(session):
+            _wait_for_others(session)
+            index = self.size(session)
+            time = datetime.now(UTC)
+            salt = secrets.token_bytes(entries.SALT_BYTES)
+            commitment = None if personal is None else entries.commit(salt, personal)
+            data = entries.encode(entry, index, time, commitment)
+            self._grow(session, index, data, entry, time)
+            if personal is not None and subject is not None:
+                sealed = seal(self._keyring, subject, salt + personal, _payload_place(index))
+                row = {"leaf_index": index, "subject_id": subject.id, "sealed": sealed}
+                session.execute(insert(AuditPayload.__table__), row)  # type: ignore[arg-type]
+        return index
+
+    def size(self, session: Session) -> int:
+        """Count the leaves."""
+        last = session.scalar(select(func.max(AuditLeaf.index)))
+        return 0 if last is None else last + 1
+
+    def checkpoint(self, session: Session) -> str:
+        """Sign the log's present head and keep it; returns the signed note. Needs a write transaction.
+
+        Raises:
+            LogBroken: The tree contradicts the last signed head: somebody changed rows behind the database's guards.
+            LogUnavailable: It could not be written.
+        """
+        with _all_or_nothing(session):
+            _wait_for_others(session)
+            size = self.size(session)
+            last = session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1)).first()
+            if last is not None:
+                self._require_beginning(session, last, size)
+                if last.size == size:
+                    return last.note
+            root = merkle.root(size, _reader(session))
+            note = Checkpoint(self.origin, size, root).sign(self._keyring.log_signer)
+            session.add(AuditCheckpoint(size=size, root=root, note=note, created_at=datetime.now(UTC)))
+            session.flush()
+            return note
+
+    def inclusion(self, session: Session, index: int, size: int) -> list[bytes]:
+        """Prove that leaf `index` is in the tree of the first `size` leaves; raises `NoSuchProof`."""
+        if not 0 <= index < size <= self.size(session):
+            raise NoSuchProof(f"no leaf {index} in a tree of {size}")
+        return merkle.inclusion(index, size, _reader(session))
+
+    def consistency(self, session: Session, old: int, new: int) -> list[bytes]:
+        """Prove that the first `old` leaves are a beginning of the first `new` leaves; raises `NoSuchProof`."""
+        if not 0 <= old <= new <= self.size(session):
+            raise NoSuchProof(f"no proof from {old} to {new} leaves")
+        return merkle.consistency(old, new, _reader(session))
+
+    def personal(self, session: Session, index: int) -> bytes:
+        """Read the personal part of an entry.
+
+        Raises:
+            NoSuchProof: There is no such entry, or it has no personal part.
+            Erased: The person has left.
+            SealBroken: The payload is not the one that the leaf committed to.
+        """
+        leaf = session.get(AuditLeaf, index)
+        commitment = entries.commitment(leaf.data) if leaf else None
+        if commitment is None:
+            raise NoSuchProof(f"leaf {index} has no personal part")
+        payload = session.get(AuditPayload, index)
+        subject = session.get(Subject, payload.subject_id) if payload else None
+        if payload is None or subject is None:
+            raise Erased(f"the personal part of leaf {index} is deleted")
+        opened = unseal(self._keyring, subject, payload.sealed, _payload_place(index))
+        salt, personal = opened[: entries.SALT_BYTES], opened[entries.SALT_BYTES :]
+        if not hmac.compare_digest(entries.commit(salt, personal), commitment):
+            raise SealBroken(f"the personal part of leaf {index} is not what the leaf committed to")
+        return personal
+
+    def _grow(self, session: Session, index: int, data: bytes, entry: Entry, time: datetime) -> None:
+        leaf = merkle.leaf_hash(data)
+        row = {
+            "index": index,
+            "data": data,
+            "hash": leaf,
+            "tag": str(entry.tag),
+            "tenant_id": entry.tenant_id,
+            "created_at": time,
+        }
+        # Plain inserts: the log's rows need not live in the session.
+        session.execute(insert(AuditLeaf.__table__), row)  # type: ignore[arg-type]
+        nodes = [
+            {"level": level, "index": position, "hash": hash_}
+            for level, position, hash_ in merkle.completed(index, leaf, _reader(session))
+        ]
+        if nodes:
+            session.execute(insert(AuditNode.__table__), nodes)  # type: ignore[arg-type]
+
+    def _require_beginning(self, session: Session, last: AuditCheckpoint, size: int) -> None:
+        try:
+            signed = Checkpoint.open(last.note, self.verifier)
+        except NoteInvalid as error:
+            raise LogBroken(f"the last checkpoint (size {last.size}) is not ours: {error}") from error
+        if signed.size > size:
+            raise LogBroken(f"{signed.size} leaves were signed, only {size} are left")
+        if merkle.root(signed.size, _reader(session)) != signed.root:
+            raise LogBroken(f"the first {signed.size} leaves are not those that were signed")
+
+
+@contextmanager
+def _all_or_nothing(session: Session) -> Iterator[None]:
+    """Roll back on any error, so that a caller who swallows it still cannot commit the deed without its entry."""
+    try:
+        yield
+    except (SQLAlchemyError, LedgerError) as error:
+        session.rollback()
+        # Not the error's own text: it quotes the rows.
+        raise LogUnavailable(f"the audit log cannot be written ({type(error).__name__})") from error
+    except BaseException:
+        session.rollback()
+        raise
+
+
+def _wait_for_others(session: Session) -> None:
+    # On SQLite the write transaction itself excludes all others.
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _APPEND_LOCK})
+
+
+def _reader(session: Session) -> merkle.Node:
+    def node(level: int, index: int) -> bytes:
+        if level == 0:
+            found = session.scalar(select(AuditLeaf.hash).where(AuditLeaf.index == index))
+        else:
+            found = session.scalar(select(AuditNode.hash).where(AuditNode.level == level, AuditNode.index == index))
+        if found is None:
+            raise LogBroken(f"node {index} of level {level} is gone")
+        return found
+
+    return node
+
+
+def _payload_place(index: int) -> bytes:
+    return f"audit_payload.sealed:{index}".encode()

@@ -1,0 +1,120 @@
+"""Signed notes and checkpoints (C2SP signed-note and tlog-checkpoint), Ed25519 signatures.
+
+A note is text, an empty line, and one signature line per signer: an em dash, the key's name, and in base64 the key's
+4-byte id followed by the signature. A checkpoint's text is the log's origin, its size and its root.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from vivavoce.audit.errors import NoteInvalid
+from vivavoce.audit.merkle import HASH_BYTES
+
+_ED25519 = b"\x01"
+_ID_BYTES = 4
+_DASH = "\N{EM DASH} "
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A public key with its name: what a stranger needs to check a note."""
+
+    name: str
+    key: Ed25519PublicKey
+
+    def __post_init__(self) -> None:
+        if not self.name or "+" in self.name or any(character.isspace() for character in self.name):
+            raise NoteInvalid(f"not a key name: {self.name!r}")
+
+    @property
+    def key_id(self) -> bytes:
+        """First 4 bytes of SHA-256 over name, newline, algorithm and key."""
+        return hashlib.sha256(self.name.encode() + b"\n" + _ED25519 + self.key.public_bytes_raw()).digest()[:_ID_BYTES]
+
+    def __str__(self) -> str:
+        encoded = base64.b64encode(_ED25519 + self.key.public_bytes_raw()).decode()
+        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `name+id+key`, the form in which C2SP verifier keys are published; raises `NoteInvalid`."""
+        try:
+            name, key_id, encoded = text.strip().split("+", 2)
+            key = base64.b64decode(encoded, validate=True)
+            if key[:1] != _ED25519:
+                raise NoteInvalid("not an Ed25519 verifier key")
+            verifier = cls(name, Ed25519PublicKey.from_public_bytes(key[1:]))
+        except (ValueError, binascii.Error) as error:
+            raise NoteInvalid("not a verifier key (name+id+key)") from error
+        if verifier.key_id.hex() != key_id:
+            raise NoteInvalid("the verifier key's id does not belong to it")
+        return verifier
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A head of a log."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def sign(self, key: Ed25519PrivateKey) -> str:
+        """Sign as a note; the key is named like the log."""
+        text = f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+        key_id = Verifier(self.origin, key.public_key()).key_id
+        signature = base64.b64encode(key_id + key.sign(text.encode())).decode()
+        return f"{text}\n{_DASH}{self.origin} {signature}\n"
+
+    @classmethod
+    def open(cls, note: str, verifier: Verifier) -> Self:
+        """Check a note's signature and read its checkpoint; signatures by other keys are passed over.
+
+        Raises:
+            NoteInvalid: Malformed, for another log, or without a right signature by this key.
+        """
+        text, separator, signatures = note.rpartition("\n\n")
+        if not separator or not signatures.endswith("\n"):
+            raise NoteInvalid("not a signed note")
+        text += "\n"
+        if not any(_signed(text, line, verifier) for line in signatures.splitlines()):
+            raise NoteInvalid(f"not signed by {verifier.name} ({verifier.key_id.hex()})")
+        # Lines after the third are extensions, which the format allows.
+        origin, size, encoded, *_ = [*text.split("\n"), "", ""]
+        if origin != verifier.name:
+            raise NoteInvalid(f"a checkpoint of {origin!r}, not of {verifier.name!r}")
+        if not (size.isascii() and size.isdigit()) or str(int(size)) != size:
+            raise NoteInvalid("the checkpoint's size is not a number")
+        try:
+            root = base64.b64decode(encoded, validate=True)
+        except binascii.Error as error:
+            raise NoteInvalid("the checkpoint's root is not base64") from error
+        if len(root) != HASH_BYTES:
+            raise NoteInvalid(f"the checkpoint's root has {len(root)} bytes instead of {HASH_BYTES}")
+        return cls(origin, int(size), root)
+
+
+def _signed(text: str, line: str, verifier: Verifier) -> bool:
+    """Whether this signature line is by this key; a wrong signature by it is an error, not a stranger's."""
+    name, _, encoded = line.removeprefix(_DASH).rpartition(" ")
+    if not line.startswith(_DASH) or not name:
+        raise NoteInvalid("a malformed signature line")
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise NoteInvalid("a signature line is not base64") from error
+    if name != verifier.name or blob[:_ID_BYTES] != verifier.key_id:
+        return False
+    try:
+        verifier.key.verify(blob[_ID_BYTES:], text.encode())
+    except InvalidSignature as error:
+        raise NoteInvalid("the signature is wrong") from error
+    return True

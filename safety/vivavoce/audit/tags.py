@@ -1,0 +1,43 @@
+"""The words of the log. Every entry carries one of these tags; there are no others.
+
+Grammar: `subject:action`. The subject is a thing of the glossary, the action says what was done to it.
+`create`, `revoke`, `delete`, `erase`, `read`: done, in the same transaction as the change itself.
+`refuse`: asked for and not done; the entry's facts carry the error code.
+`intent`: will be tried; written before the work begins. `outcome`: how it ended; written before any delivery.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Tag(StrEnum):
+    """What an entry says."""
+
+    TENANT_CREATE = "tenant:create"
+    KEY_CREATE = "key:create"
+    KEY_REVOKE = "key:revoke"
+    AUTH_REFUSE = "auth:refuse"
+
+    CONSENT_CREATE = "consent:create"
+    CONSENT_READ = "consent:read"
+    CONSENT_REFUSE = "consent:refuse"
+    CONSENT_REVOKE = "consent:revoke"
+    SUBJECT_ERASE = "subject:erase"
+
+    VOICE_CREATE = "voice:create"
+    VOICE_REFUSE = "voice:refuse"
+    VOICE_DELETE = "voice:delete"
+
+    JOB_INTENT = "job:intent"
+    JOB_REFUSE = "job:refuse"
+    JOB_OUTCOME = "job:outcome"
+    DETECT_INTENT = "detect:intent"
+    DETECT_OUTCOME = "detect:outcome"
+
+    OUTPUT_DELIVER = "output:deliver"
+    OUTPUT_WITHHOLD = "output:withhold"
+    OUTPUT_ERASE = "output:erase"
+
+    LOG_READ = "log:read"
+    LOG_EXPORT = "log:export"
