@@ -1,0 +1,26 @@
+"""Sound files: bytes in, samples out, and back. No torch.
+
+`decode` takes any bytes and gives a `Sound` or a `SoundError`. `encode` turns samples into a file; of all packages
+only `vivavoce.release` may call it, because a sound leaves this house by one door.
+"""
+
+from vivavoce.sound.decode import Samples, Sound, decode, require_speech
+from vivavoce.sound.encode import FORMATS, MEDIA_TYPES, SPEECH_RATE, Format, encode, resample
+from vivavoce.sound.errors import SoundCode, SoundError
+from vivavoce.sound.labels import tag
+
+__all__ = [
+    "FORMATS",
+    "MEDIA_TYPES",
+    "SPEECH_RATE",
+    "Format",
+    "Samples",
+    "Sound",
+    "SoundCode",
+    "SoundError",
+    "decode",
+    "encode",
+    "require_speech",
+    "resample",
+    "tag",
+]
