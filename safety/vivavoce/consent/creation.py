@@ -1,0 +1,166 @@
+"""Recording a person's consent: the evidence, the row, the key, the leaf. The caller owns the transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from vivavoce.audit.entries import Entry
+from vivavoce.audit.log import Log
+from vivavoce.audit.tags import Tag
+from vivavoce.consent.errors import ConsentInvalid
+from vivavoce.consent.scope import Scope
+from vivavoce.consent.statements import Statement, statement
+from vivavoce.ledger.envelope import new_subject_key, seal, unseal
+from vivavoce.ledger.ids import new_id
+from vivavoce.ledger.keys import KeyRing
+from vivavoce.ledger.objects import ObjectStore
+from vivavoce.ledger.staged import put_staged
+from vivavoce.ledger.tables import Assurance, Consent, ConsentStatus, Subject
+from vivavoce.sound import decode, require_speech
+
+MIN_RECORDING_SECONDS = 2.0
+MAX_RECORDING_SECONDS = 120.0
+MAX_NAME_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sound file in which somebody speaks; made by `check_recording`."""
+
+    data: bytes
+    sha256: str
+    seconds: float
+
+
+def check_recording(data: bytes) -> Recording:
+    """Check that a file can be a consent recording, before any transaction is opened for it.
+
+    Raises:
+        SoundError: Not a readable sound file, or not 2 to 120 s of something louder than silence.
+    """
+    sound = decode(data, max_seconds=MAX_RECORDING_SECONDS)
+    require_speech(sound, MIN_RECORDING_SECONDS)
+    return Recording(data, hashlib.sha256(data).hexdigest(), sound.seconds)
+
+
+def create_consent(
+    session: Session,
+    log: Log,
+    store: ObjectStore,
+    keyring: KeyRing,
+    *,
+    tenant_id: str,
+    actor: str,
+    name: str,
+    recording: Recording,
+    language: str,
+    now: datetime,
+    scope: Scope = Scope(),  # noqa: B008 - frozen
+) -> Consent:
+    """Record that a tenant attests a person's consent: the person's row and key, the sealed evidence, and a leaf.
+
+    The consent is in force at once. Its assurance is `attested`: the tenant says who spoke; nothing has verified it.
+
+    Args:
+        actor: Who records it, such as the id of an API key.
+        name: The speaker's name; sealed under the subject's key.
+        language: Language of the statement that was read (BCP 47).
+
+    Raises:
+        ConsentInvalid: The name is empty, too long or not text, or there is no statement in that language.
+        LogUnavailable: The log cannot be written. Nothing was recorded.
+    """
+    name, read = _checked_name(name), statement(language)
+    subject = _new_subject(session, keyring, tenant_id, now)
+    consent_id = new_id("cons")
+    place = recording_key(consent_id)
+    consent = Consent(
+        id=consent_id,
+        subject_id=subject.id,
+        tenant_id=tenant_id,
+        name_sealed=seal(keyring, subject, name.encode(), _name_place(consent_id)),
+        statement_id=read.id,
+        statement_version=read.version,
+        language=language,
+        operations=sorted(scope.operations),
+        purposes=sorted(scope.purposes),
+        languages=list(scope.languages),
+        territory=list(scope.territory),
+        commercial=scope.commercial,
+        valid_from=now,
+        expires_at=now + scope.lifetime,
+        status=ConsentStatus.VERIFIED,
+        assurance=Assurance.ATTESTED,
+        recording_key=place,
+        recording_sha256=recording.sha256,
+        created_at=now,
+        decided_at=now,
+    )
+    entry, personal = _creation(consent, read, recording, actor), {"name": name, "recording_sha256": recording.sha256}
+    consent.leaf_index = log.append(session, entry, personal=json.dumps(personal).encode(), subject=subject)
+    session.add(consent)
+    session.flush()
+    put_staged(session, store, place, seal(keyring, subject, recording.data, place.encode()))
+    return consent
+
+
+def speaker_name(session: Session, keyring: KeyRing, consent: Consent) -> str:
+    """Unseal the speaker's name; raises `Erased` once the person has left."""
+    subject = session.get_one(Subject, consent.subject_id)
+    return unseal(keyring, subject, consent.name_sealed, _name_place(consent.id)).decode()
+
+
+def recording_key(consent_id: str) -> str:
+    """Name the object that holds a consent's sealed recording; also what it is bound to."""
+    return f"consents/{consent_id}"
+
+
+def _new_subject(session: Session, keyring: KeyRing, tenant_id: str, now: datetime) -> Subject:
+    subject_id = new_id("sub")
+    wrapped = new_subject_key(keyring, subject_id)
+    subject = Subject(id=subject_id, tenant_id=tenant_id, wrapped_key=wrapped, created_at=now)
+    session.add(subject)
+    session.flush()
+    return subject
+
+
+def _creation(consent: Consent, read: Statement, recording: Recording, actor: str) -> Entry:
+    facts: dict[str, Any] = {
+        "assurance": str(consent.assurance),
+        "statement": read.id,
+        "statement_version": read.version,
+        "statement_sha256": read.sha256,
+        "language": consent.language,
+        "operations": consent.operations,
+        "purposes": consent.purposes,
+        "languages": consent.languages,
+        "territory": consent.territory,
+        "commercial": consent.commercial,
+        "valid_from": consent.valid_from.isoformat(),
+        "expires_at": consent.expires_at.isoformat(),
+        "recording_seconds": round(recording.seconds, 2),
+    }
+    refs = {"consent": consent.id, "subject": consent.subject_id}
+    return Entry(Tag.CONSENT_CREATE, consent.tenant_id, actor, refs=refs, facts=facts)
+
+
+def _checked_name(name: str) -> str:
+    name = unicodedata.normalize("NFC", name).strip()
+    if not name:
+        raise ConsentInvalid("name_empty", "a consent needs the speaker's name")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise ConsentInvalid("name_too_long", f"a name has at most {MAX_NAME_CHARACTERS} characters")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise ConsentInvalid("name_control_characters", "a name has no control characters")
+    return name
+
+
+def _name_place(consent_id: str) -> bytes:
+    return f"consent.name_sealed:{consent_id}".encode()
