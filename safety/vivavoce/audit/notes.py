@@ -7,8 +7,8 @@ A note is text, an empty line, and one signature line per signer: an em dash, th
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -48,13 +48,14 @@ class Verifier:
         """Read `name+id+key`, the form in which C2SP verifier keys are published; raises `NoteInvalid`."""
         try:
             name, key_id, encoded = text.strip().split("+", 2)
-            key = base64.b64decode(encoded, validate=True)
+            key = _decode(encoded)
             if key[:1] != _ED25519:
                 raise NoteInvalid("not an Ed25519 verifier key")
             verifier = cls(name, Ed25519PublicKey.from_public_bytes(key[1:]))
-        except (ValueError, binascii.Error) as error:
+            own_id = verifier.key_id.hex()
+        except ValueError as error:
             raise NoteInvalid("not a verifier key (name+id+key)") from error
-        if verifier.key_id.hex() != key_id:
+        if own_id != key_id:
             raise NoteInvalid("the verifier key's id does not belong to it")
         return verifier
 
@@ -91,11 +92,11 @@ class Checkpoint:
         origin, size, encoded, *_ = [*text.split("\n"), "", ""]
         if origin != verifier.name:
             raise NoteInvalid(f"a checkpoint of {origin!r}, not of {verifier.name!r}")
-        if not (size.isascii() and size.isdigit()) or str(int(size)) != size:
+        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size):
             raise NoteInvalid("the checkpoint's size is not a number")
         try:
-            root = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
+            root = _decode(encoded)
+        except ValueError as error:
             raise NoteInvalid("the checkpoint's root is not base64") from error
         if len(root) != HASH_BYTES:
             raise NoteInvalid(f"the checkpoint's root has {len(root)} bytes instead of {HASH_BYTES}")
@@ -108,13 +109,21 @@ def _signed(text: str, line: str, verifier: Verifier) -> bool:
     if not line.startswith(_DASH) or not name:
         raise NoteInvalid("a malformed signature line")
     try:
-        blob = base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
+        blob = _decode(encoded)
+    except ValueError as error:
         raise NoteInvalid("a signature line is not base64") from error
     if name != verifier.name or blob[:_ID_BYTES] != verifier.key_id:
         return False
     try:
         verifier.key.verify(blob[_ID_BYTES:], text.encode())
-    except InvalidSignature as error:
+    except (InvalidSignature, UnicodeEncodeError) as error:
         raise NoteInvalid("the signature is wrong") from error
     return True
+
+
+def _decode(text: str) -> bytes:
+    """Decode base64 that is written the one right way; raises `ValueError`."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("base64 with stray bits")
+    return data
