@@ -37,6 +37,8 @@ class Grant:
     subject_id: str
     operation: str
     purpose: str
+    language: str | None
+    """Language that will be spoken, where the request named it."""
     request_sha256: str
     issued_at: datetime
     expires_at: datetime
@@ -98,6 +100,6 @@ def _from_claims(claims: object) -> Grant:
     if not isinstance(claims, dict) or set(claims) != {field.name for field in fields(Grant)}:
         raise ValueError("not the claims of a grant")
     for name, value in claims.items():
-        if type(value) is not (int if name in _TIMES else str):
+        if type(value) is not (int if name in _TIMES else str) and (name, value) != ("language", None):
             raise ValueError("a claim of a grant is of another type")
     return Grant(**claims | {name: datetime.fromtimestamp(claims[name], UTC) for name in _TIMES})

@@ -114,29 +114,33 @@ def refuse(session: Session, log: Log, submission: Submission, code: str) -> Non
 
 
 def authorize_job(
-    session: Session, keyring: KeyRing, job: Job, now: datetime, *, language: str | None = None
+    session: Session, keyring: KeyRing, job: Job, now: datetime, *, at_release: bool = False
 ) -> Authorization:
-    """Ask again for a job as it stands, before work on it begins: is the grant ours, for this job, and in time?
+    """Ask again for a speech or conversion job as it stands: is its grant ours, and for it; does the consent hold?
 
-    Then the consent is asked again. Speech and conversion only: a detection needs no consent.
+    Args:
+        at_release: The work is done. The grant's time is not asked again, since work began within it; and the answer
+            stays true until the transaction ends, for a withdrawal then waits (write transactions).
 
     Raises:
         GrantRefused: grant_forged, grant_expired or grant_mismatch.
         ConsentRefused: No consent covers it any more.
     """
-    if job.grant_token is None or job.voice_id is None or job.purpose is None:
+    if job.grant_token is None:
         raise GrantRefused("grant_mismatch", "the job has no grant")
-    grant.require_match(grant.verify(job.grant_token, keyring, now), job)
+    granted = grant.read(job.grant_token, keyring) if at_release else grant.verify(job.grant_token, keyring, now)
+    grant.require_match(granted, job)
     found = authorize(
         session,
-        tenant_id=job.tenant_id,
-        voice_id=job.voice_id,
-        operation=job.kind,
-        purpose=job.purpose,
-        language=language,
+        tenant_id=granted.tenant_id,
+        voice_id=granted.voice_id,
+        operation=granted.operation,
+        purpose=granted.purpose,
+        language=granted.language,
         now=now,
+        lock=at_release,
     )
-    if found.consent_id != job.consent_id or found.subject_id != job.subject_id:
+    if (found.consent_id, found.subject_id) != (granted.consent_id, granted.subject_id):
         raise GrantRefused("grant_mismatch", "the voice is bound to another consent now")
     return found
 
@@ -162,6 +166,7 @@ def _permit(session: Session, keyring: KeyRing, job: Job, submission: Submission
         subject_id=found.subject_id,
         operation=submission.kind,
         purpose=purpose,
+        language=submission.language,
         request_sha256=job.request_sha256,
         issued_at=now,
         expires_at=now + grant.TTL,

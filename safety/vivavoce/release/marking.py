@@ -1,0 +1,194 @@
+"""From model audio to a marked file: watermark, encode, label, decode that very file, and find the mark in it.
+
+There is no way through here without a mark. Where it is not found again, it is made stronger up to what can still be
+borne to hear; then the sound is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import InitVar, dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, final
+
+import numpy as np
+
+from vivavoce.ledger.keys import KeyRing
+from vivavoce.release.errors import ReleaseRefused
+from vivavoce.release.sealed import TOKEN, OnlyHere
+from vivavoce.sound import MEDIA_TYPES, SPEECH_RATE, Format, Samples, Sound, decode, encode, tag
+
+PROVIDER = "Vivavoce"
+_PCM_FULL_SCALE = 32767
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How hard to try. `strengths` are multiples of the amplitude that the marker was calibrated to.
+
+    A rung whose mark is louder than `least_si_snr_db` (scale-invariant signal-to-noise ratio of the marked over the
+    unmarked sound, Le Roux et al. 2019) is too audible to be served, whatever it would achieve.
+    """
+
+    strengths: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0)
+    least_si_snr_db: float = 10.0
+
+
+LADDER = Ladder()
+
+
+class Found(Protocol):
+    """What a marker says about a sound."""
+
+    @property
+    def found(self) -> bool:
+        """Whether the mark is there, by the marker's own threshold."""
+
+    @property
+    def score(self) -> float:
+        """How sure the marker is."""
+
+    @property
+    def message(self) -> int | None:
+        """The message it reads."""
+
+
+class Marker(Protocol):
+    """What this needs of `vivavoce.watermark.Marker`. Named so, an API host can import the door without torch."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of a message."""
+
+    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
+        """Put a message into a sound."""
+
+    def detect(self, samples: Samples, sample_rate: int) -> Found:
+        """Look for a mark."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a file says about its origin."""
+
+    model_id: str
+    assurance: str
+    """How the speaker's consent was established."""
+    created_at: datetime
+
+    def fields(self, output_id: str) -> dict[str, str]:
+        """Give the fields for `sound.tag`."""
+        return {
+            "title": f"AI-generated speech ({output_id})",
+            "artist": f"{PROVIDER} (AI-generated)",
+            "software": PROVIDER,
+            "date": self.created_at.astimezone(UTC).isoformat(timespec="seconds"),
+            "provider": PROVIDER,
+            "output": output_id,
+            "ai-generated": "true",
+            "model": self.model_id,
+            "consent-assurance": self.assurance,
+        }
+
+
+@final
+@dataclass(frozen=True)
+class Marked(OnlyHere):
+    """A file in which the mark was found, byte for byte as it will be served. Made by `prepare` alone."""
+
+    output_id: str
+    data: bytes = field(repr=False)
+    format: Format
+    media_type: str
+    sha256: str
+    sample_rate: int
+    seconds: float
+    message: int
+    message_read: bool
+    """Whether the detector read this very message, beside finding the mark."""
+    score: float
+    strength: float
+    si_snr_db: float
+    labels: Labels
+    made_by: InitVar[object]
+
+
+def prepare(
+    wave: Samples,
+    sample_rate: int,
+    format: Format,  # noqa: A002 - the API's own word
+    output_id: str,
+    *,
+    marker: Marker,
+    keyring: KeyRing,
+    labels: Labels,
+    ladder: Ladder = LADDER,
+) -> Marked:
+    """Mark, encode and label a sound, and find the mark in the resulting file.
+
+    Args:
+        wave: float32[samples], mono, in [-1, 1].
+
+    Raises:
+        ReleaseRefused: mark_not_found, or nothing_to_release.
+        MarkError: The marker itself failed. Nothing falls back to an unmarked sound.
+    """
+    if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
+        raise ReleaseRefused("nothing_to_release", "the model gave no sound, or one that is not finite")
+    message = mark_message(keyring, output_id, marker.bits)
+    for strength in ladder.strengths:
+        marked = marker.embed(wave, sample_rate, message, strength)
+        quiet = si_snr_db(wave, marked)
+        if quiet < ladder.least_si_snr_db:
+            break
+        data = tag(encode(marked, sample_rate, format), format, labels.fields(output_id))
+        served = _decode(data, format)
+        seen = marker.detect(served.samples, served.sample_rate)
+        # A mark that names another output would accuse the wrong one; one that names none only says "ours".
+        if seen.found and seen.message in (message, None):
+            return Marked(
+                output_id=output_id,
+                data=data,
+                format=format,
+                media_type=MEDIA_TYPES[format],
+                sha256=hashlib.sha256(data).hexdigest(),
+                sample_rate=served.sample_rate,
+                seconds=served.seconds,
+                message=message,
+                message_read=seen.message == message,
+                score=seen.score,
+                strength=strength,
+                si_snr_db=quiet,
+                labels=labels,
+                made_by=TOKEN,
+            )
+    raise ReleaseRefused("mark_not_found", f"the mark was not found again in the {format} file; nothing was released")
+
+
+def mark_message(keyring: KeyRing, output_id: str, bits: int) -> int:
+    """Derive an output's watermark message: the first `bits` of HMAC-SHA256 under the mark key.
+
+    A bucket, not an identity: the registry resolves it. Without the key nobody can tell which outputs share one.
+    """
+    code = hmac.new(keyring.mark_key, output_id.encode(), hashlib.sha256).digest()
+    return int.from_bytes(code, "big") >> (8 * len(code) - bits)
+
+
+def si_snr_db(clean: Samples, marked: Samples) -> float:
+    """Scale-invariant signal-to-noise ratio in dB: how far the mark lies below the sound; infinite without one."""
+    reference, estimate = clean.astype(np.float64), marked.astype(np.float64)
+    energy = float(reference @ reference)
+    projected = (float(estimate @ reference) / energy if energy else 0.0) * reference
+    signal, noise = float(projected @ projected), float(((estimate - projected) ** 2).sum())
+    if noise == 0.0:
+        return float("inf")
+    return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
+
+
+def _decode(data: bytes, format: Format) -> Sound:  # noqa: A002
+    if format != "pcm":
+        return decode(data, max_seconds=float("inf"))
+    # Raw PCM has no header: what a client is told about it (16 bit little-endian, 24 kHz, mono) is all there is.
+    samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(_PCM_FULL_SCALE)
+    return Sound(samples, SPEECH_RATE, 1)
