@@ -177,7 +177,7 @@ class _Reader:
         return int(left), 0 if causal else int(right)
 
     def stack(self, part: str, width: str, ffn: str, layers: str) -> StackShape:
-        causal = bool(self.take(f"{part}_causal", part == "decoder")) if part != "vocoder" else False
+        causal = part != "vocoder" and bool(self.config.get(self.seen(f"{part}_causal"), part == "decoder"))
         return StackShape(
             layers=self.size(layers),
             width=self.size(width),
