@@ -14,6 +14,7 @@ class Row:
     """One comparison: the largest error (or the number of ids that differ) and what is allowed."""
 
     what: str
+    shape: tuple[int, ...]
     error: float
     allowed: float
 
@@ -26,10 +27,10 @@ class Row:
 def close(what: str, ours: Tensor, theirs: Tensor) -> Row:
     """Largest absolute difference; infinite where the shapes differ."""
     same = ours.shape == theirs.shape
-    return Row(what, float((ours - theirs).abs().max()) if same else float("inf"), TOLERANCE)
+    return Row(what, tuple(theirs.shape), float((ours - theirs).abs().max()) if same else float("inf"), TOLERANCE)
 
 
 def identical(what: str, ours: Tensor, theirs: Tensor) -> Row:
     """Number of ids that differ; infinite where the shapes differ."""
     same = ours.shape == theirs.shape
-    return Row(what, float((ours != theirs).sum()) if same else float("inf"), 0.0)
+    return Row(what, tuple(theirs.shape), float((ours != theirs).sum()) if same else float("inf"), 0.0)

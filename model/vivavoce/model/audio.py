@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import soxr
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
 from vivavoce.model.errors import ModelError
@@ -18,12 +18,30 @@ from vivavoce.model.tokenizer_config import TokenizerConfig
 FLOOR = 1e-7  # smallest magnitude whose logarithm is taken
 
 
+def mel_transform(
+    *, rate: int, nfft: int, window: int, hop: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None
+) -> nn.Module:
+    """Magnitude mel spectrogram of centred frames: float32[rows, samples] to [rows, n_mels, frames]."""
+    made: nn.Module = MelSpectrogram(
+        sample_rate=rate,
+        n_fft=nfft,
+        win_length=window,
+        hop_length=hop,
+        n_mels=n_mels,
+        f_min=fmin,
+        f_max=fmax,
+        power=1.0,
+        center=True,
+    )
+    return made
+
+
 class MelFrontEnd:
-    """Log-mel of mono audio; keeps its filter bank on the device that it was last used on."""
+    """Log-mel of mono audio. Not a part of the model: it has no weights, and stays float32 in a bfloat16 model."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         self.config = config
-        self._transform: MelSpectrogram | None = None
+        self._transforms: dict[torch.device, nn.Module] = {}
 
     def mel(self, wave: Tensor) -> Tensor:
         """Log-mel float32[frames, n_mels] of wave[samples] at the tokenizer's own rate."""
@@ -35,22 +53,23 @@ class MelFrontEnd:
 
     def batch(self, waves: Tensor) -> Tensor:
         """Log-mel float32[rows, frames, n_mels] of waves[rows, samples] of equal length, differentiable."""
-        config = self.config
-        if self._transform is None:
-            self._transform = MelSpectrogram(
-                sample_rate=config.sampling_rate,
-                n_fft=config.nfft,
-                win_length=config.window_size,
-                hop_length=config.hop_length,
-                f_min=config.fmin,
-                f_max=config.fmax,
-                n_mels=config.n_mels,
-                power=1.0,
-                center=True,
-            )
-        self._transform = self._transform.to(waves.device)
-        spectrum: Tensor = self._transform(waves.float())
+        transform = self._transforms.get(waves.device)
+        if transform is None:
+            transform = self._transforms[waves.device] = self._make().to(waves.device)
+        spectrum: Tensor = transform(waves.float())
         return spectrum.clamp(min=FLOOR).log().transpose(1, 2)
+
+    def _make(self) -> nn.Module:
+        config = self.config
+        return mel_transform(
+            rate=config.sampling_rate,
+            nfft=config.nfft,
+            window=config.window_size,
+            hop=config.hop_length,
+            n_mels=config.n_mels,
+            fmin=config.fmin,
+            fmax=config.fmax,
+        )
 
 
 def resample(wave: Tensor, from_rate: int, to_rate: int) -> Tensor:

@@ -93,13 +93,17 @@ class AudioDecoder(LayerStack):
         self.dconv2 = Upsampler(width, config.n_mels, config.decoder_kernel_size, config.decoder_stride)
         self.vocoder = Vocoder(config)
 
-    def forward(self, features: Tensor, lengths: Tensor | None) -> Tensor:
-        """Waveforms float32[rows, samples] of features [rows, code frames, width], padded on the right."""
+    def coarse_mel(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Coarse mel [rows, mel frames, n_mels] of features [rows, code frames, width], and its lengths."""
         x = features.to(self.dconv2.conv.weight.dtype)
         if self.dconv1 is not None:
             x, lengths = self.dconv1(x, lengths)
         mel, lengths = self.dconv2(self.transform(x, lengths), lengths)
-        return torch.as_tensor(self.vocoder(mel, lengths))
+        return mel, lengths
+
+    def forward(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        """Waveforms float32[rows, samples] of features [rows, code frames, width], padded on the right."""
+        return torch.as_tensor(self.vocoder(*self.coarse_mel(features, lengths)))
 
     def samples(self, frames: int) -> int:
         """Samples that `frames` code frames decode to."""
