@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
 
 from vivavoce.ledger.database import Database
@@ -17,6 +18,10 @@ from vivavoce.ledger.schema import upgrade
 
 POSTGRESQL = os.environ.get("TEST_POSTGRESQL_URL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379")
+# The same examples every time, and no failures because a machine was busy.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")
+
 KINDS = ["sqlite", "postgresql"]
 
 

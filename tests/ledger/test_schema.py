@@ -82,10 +82,10 @@ def test_a_failing_migration_leaves_nothing_half_done(empty_database_url: str) -
 
 def test_processes_that_start_together_migrate_once(empty_database_url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=upgrade, args=(empty_database_url,)) for _ in range(3)]
+    processes = [spawn.Process(target=upgrade, args=(empty_database_url,)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(30)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [process.exitcode for process in processes] == [0, 0]
     require_head(empty_database_url)

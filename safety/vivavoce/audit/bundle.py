@@ -22,7 +22,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vivavoce.audit import merkle
-from vivavoce.audit.errors import BundleBroken, LogBroken, NoteInvalid
+from vivavoce.audit.errors import BundleBroken, NoteInvalid
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint, Verifier
 from vivavoce.ledger.tables import AuditCheckpoint, AuditLeaf, AuditNode
@@ -57,16 +57,14 @@ class Verified:
 
 
 def write_bundle(session: Session, log: Log, size: int, path: Path, progress: Progress = _silent) -> None:
-    """Write the first `size` leaves as they are stored; a checkpoint of that size must have been kept.
+    """Write the first `size` leaves and their checkpoints as they are stored.
 
-    The rows are written unchecked: finding what is wrong with them is the verifier's work.
+    The rows are written unchecked: finding what is wrong with them, or not signed, is the verifier's work.
 
     Args:
         progress: Called now and then with the number of leaves written, and `size`.
     """
     checkpoints = _checkpoints(session, size)
-    if size not in checkpoints:
-        raise LogBroken(f"no checkpoint of size {size} was kept")
     draft = path.with_name(path.name + ".part")
     try:
         with draft.open("wb") as file:
@@ -188,7 +186,9 @@ class _Check:
             head = Checkpoint.open(note, self._verifier)
         except NoteInvalid as error:
             raise BundleBroken(place, str(error)) from error
-        if head.size != size:
+        if head.size > size:
+            raise BundleBroken(f"leaf {size}", f"missing: a checkpoint of size {head.size} stands in its place")
+        if head.size < size:
             raise BundleBroken(place, f"a checkpoint of size {head.size} stands in its place")
         if head.root != self._tree.root():
             # The hashes recorded with the leaves may have said where; a forger who redid them all leaves a range.

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vivavoce.audit.bundle import Progress as Report
 from vivavoce.audit.bundle import verify_bundle, write_bundle
 from vivavoce.audit.entries import Entry
-from vivavoce.audit.errors import AuditError, BundleBroken
+from vivavoce.audit.errors import AuditError, BundleBroken, LogBroken
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint
 from vivavoce.audit.tags import Tag
@@ -38,13 +38,14 @@ def export(
     """Sign the log's head and write the whole log to one file. The export is itself an entry of the log."""
     with _reported():
         database, log = _open()
-        with database.write() as session:
-            log.append(session, Entry(Tag.LOG_EXPORT, None, "operator"))
-            head = Checkpoint.open(log.checkpoint(session), log.verifier)
+        size, broken = _sign(database, log)
         with database.read() as session, _bar("Exporting") as report:
-            write_bundle(session, log, head.size, output, report)
+            write_bundle(session, log, size, output, report)
         database.close()
-    _out.print(f"{head.size:,} leaves written to {output}", markup=False)
+    _out.print(f"{size:,} leaves written to {output}", markup=False)
+    if broken:
+        _err.print(f"[bold white on red] BROKEN LOG [/] not signed, written as it stands: {escape(str(broken))}")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -58,7 +59,7 @@ def verify(
     """Check an exported log with no database; names the first wrong place and exits with 1 when there is one."""
     try:
         with _bar("Verifying") as report:
-            key = public_key.read_text() if public_key else None
+            key = public_key.read_text(errors="replace") if public_key else None
             found = verify_bundle(bundle, key, report)
     except BundleBroken as error:
         _err.print(f"[bold white on red] NOT VERIFIED [/] [bold]{escape(error.place)}[/]: {escape(error.reason)}")
@@ -84,6 +85,17 @@ def _open() -> tuple[Database, Log]:
     log = Log(KeyRing.open(settings.keys_folder), settings.log_origin)
     require_head(settings.database_url)
     return Database(settings.database_url), log
+
+
+def _sign(database: Database, log: Log) -> tuple[int, LogBroken | None]:
+    """Log the export and sign the head; a log that may not be signed any more is still worth examining."""
+    try:
+        with database.write() as session:
+            log.append(session, Entry(Tag.LOG_EXPORT, None, "operator"))
+            return Checkpoint.open(log.checkpoint(session), log.verifier).size, None
+    except LogBroken as error:
+        with database.read() as session:
+            return log.size(session), error
 
 
 @contextmanager
