@@ -34,7 +34,9 @@ def test_put_get_list_delete(store: ObjectStore) -> None:
         store.get("outputs/a")
 
 
-@pytest.mark.parametrize("key", ["", "/etc/passwd", "a//b", "../secret", "a/../../secret", ".", "a/", "a/./b"])
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "a//b", "../secret", "a/../../secret", ".", "a/", "a/./b", "a b", "é", "a\n", "a" * 201]
+)
 def test_no_key_leads_out_of_the_store(store: ObjectStore, key: str) -> None:
     for attempt in (lambda: store.put(key, b"x"), lambda: store.get(key), lambda: store.delete(key)):
         with pytest.raises(ValueError, match="not an object key"):

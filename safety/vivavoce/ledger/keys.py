@@ -55,7 +55,7 @@ class KeyRing:
         Raises:
             KeyRingError: A file is missing, malformed, or readable by every user of the machine.
         """
-        if create and not (folder.is_dir() and any(folder.iterdir())):
+        if create and not _filled(folder):
             _create(folder)
         keys = {name: _read(folder / f"{name}.key") for name in _FILES}
         return cls(
@@ -79,10 +79,14 @@ def _create(folder: Path) -> None:
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         # Another process was faster: its keys are complete, and are read next.
-        if not (folder.is_dir() and any(folder.iterdir())):
+        if not _filled(folder):
             raise KeyRingError(f"could not make keys in {folder}: {error.strerror}") from error
     else:
         _sync_folder(folder.parent)
+
+
+def _filled(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _write(path: Path, secret: bytes) -> None:

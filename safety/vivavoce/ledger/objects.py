@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -10,6 +12,9 @@ from obstore.store import LocalStore, MemoryStore, from_url
 from obstore.store import ObjectStore as Store
 
 from vivavoce.ledger.errors import ObjectMissing, ObjectStoreUnavailable
+
+# What every kind of store keeps as it is.
+_KEY = re.compile(r"[A-Za-z0-9._/-]{1,200}")
 
 
 class ObjectStore:
@@ -22,12 +27,15 @@ class ObjectStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._store = _open(url)
+        self._folder = _folder(url)
+        self._store = _open(url, self._folder)
 
     def put(self, key: str, data: bytes) -> None:
         """Store an object, whole or not at all; an object of that key is replaced."""
         try:
             self._store.put(_checked(key), data)
+            if self._folder:
+                _sync(self._folder / key)
         except (BaseError, OSError) as error:
             raise ObjectStoreUnavailable(f"could not store {key}") from error
 
@@ -61,20 +69,33 @@ class ObjectStore:
             raise ObjectStoreUnavailable(f"could not list {prefix!r}") from error
 
 
-def _open(url: str) -> Store:
+def _folder(url: str) -> Path | None:
     parts = urlsplit(url)
-    if parts.scheme == "memory":
-        return MemoryStore()
-    if parts.scheme == "file":
-        folder = Path(unquote(parts.path))
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _open(url: str, folder: Path | None) -> Store:
+    if folder:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return LocalStore(folder)
-    if parts.scheme == "s3":
+    if url.startswith("memory:"):
+        return MemoryStore()
+    if url.startswith("s3:"):
         return from_url(url)
     raise ValueError(f"not an object store that the ledger knows: {url}")
 
 
+def _sync(path: Path) -> None:
+    """Wait until a file and its name are on the disk: rows that speak of it are, once they are committed."""
+    for part in (path, path.parent):
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _checked(key: str) -> str:
-    if not key or any(part in ("", ".", "..") for part in key.split("/")):
+    if not _KEY.fullmatch(key) or any(part in ("", ".", "..") for part in key.split("/")):
         raise ValueError(f"not an object key: {key!r}")
     return key
