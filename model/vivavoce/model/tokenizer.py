@@ -140,7 +140,7 @@ class AudioTokenizer(nn.Module):
         Raises:
             ModelError: the mel has another shape, is not finite, or is too short for one code frame.
         """
-        return self.encode_batch([mel])[0]
+        return self.encoder.quantizer.encode(self.hidden(mel))
 
     def encode_batch(self, sequences: Sequence[Tensor], sample_rate: int | None = None) -> list[Tensor]:
         """Codes of several sequences of different lengths; each gets the codes that it gets alone.
@@ -152,18 +152,17 @@ class AudioTokenizer(nn.Module):
         return [self.encoder.quantizer.encode(hidden) for hidden in self.hidden_batch(sequences, sample_rate)]
 
     def hidden(self, mel: Tensor) -> Tensor:
-        """Features [frames, width] of mel[mel frames, n_mels] before quantisation."""
-        return self.hidden_batch([mel])[0]
+        """Features [frames, width] of mel[mel frames, n_mels] before quantisation; errors as `encode_mel`."""
+        return self._encode_segments(mel)
 
-    @torch.no_grad()
     def hidden_batch(self, sequences: Sequence[Tensor], sample_rate: int | None = None) -> list[Tensor]:
         """Features before quantisation; arguments as `encode_batch`."""
         # One by one: in a shared matrix product the last bits of a row depend on its neighbours, and where two codebook
         # entries are all but equally near, that changed a code (1 of 1020 in the reference vectors).
-        mels = [item if item.ndim == 2 else self.mel(item, sample_rate) for item in sequences]
-        return [torch.cat([self.encoder(part[None])[0] for part in self._segments(mel)]) for mel in mels]
+        return [self._encode_segments(item if item.ndim == 2 else self.mel(item, sample_rate)) for item in sequences]
 
-    def _segments(self, mel: Tensor) -> list[Tensor]:
+    @torch.no_grad()
+    def _encode_segments(self, mel: Tensor) -> Tensor:
         if mel.ndim != 2 or mel.shape[1] != self.config.n_mels:
             raise ModelError(f"a log-mel is [frames, {self.config.n_mels}]; this one is {list(mel.shape)}")
         if not bool(torch.isfinite(mel).all()):
@@ -171,7 +170,7 @@ class AudioTokenizer(nn.Module):
         parts = [part for part in torch.split(mel.to(self.device), SEGMENT) if self.config.code_frames(len(part)) > 0]
         if not parts:
             raise ModelError(f"{mel.shape[0]} mel frames are too few for one code frame")
-        return parts
+        return torch.cat([self.encoder(part[None])[0] for part in parts])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Waveform float32[samples] of codes int64[n, frames], n from 1 to `num_codebooks`.
