@@ -288,7 +288,10 @@ def test_a_wholly_forged_bundle_is_caught_by_the_operators_key(small: Path, tmp_
             ["UPDATE audit_node SET hash = (SELECT hash FROM audit_leaf WHERE {index} = 0) WHERE {index} = 3"],
             "leaves 6 to 7",
         ),
-        (["UPDATE audit_checkpoint SET note = replace(note, 'A', 'B') WHERE size = 4"], "checkpoint of size 4"),
+        (
+            ["UPDATE audit_checkpoint SET note = replace(note, 'test.example', 'evil.example') WHERE size = 4"],
+            "checkpoint of size 4",
+        ),
     ],
 )
 def test_rows_edited_behind_the_guards_are_found(

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -143,6 +144,19 @@ def test_a_swallowed_log_failure_cannot_commit_the_deed(database: Database, log:
         assert session.scalar(select(func.count()).select_from(AuditLeaf)) == 1
 
 
+def test_a_log_that_stays_locked_refuses(database: Database, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds the log's lock for too long makes others fail, clearly, instead of hanging them for ever."""
+    monkeypatch.setattr("vivavoce.ledger.database.LOCK_TIMEOUT_SECONDS", 1)
+    impatient = Database(database.url)
+    with database.write() as session:
+        log.append(session, entry(0))
+        with pytest.raises(LogUnavailable), impatient.write() as other:
+            log.append(other, entry(1))
+    fill(impatient, log, 1)
+    impatient.close()
+    assert root_of_rows(database)[0] == 2
+
+
 def test_a_read_session_cannot_append(database: Database, log: Log) -> None:
     with database.read() as session, pytest.raises(LogUnavailable):
         log.append(session, entry())
@@ -174,7 +188,7 @@ def test_threads_append_one_unbroken_tree(database: Database, log: Log) -> None:
                 if step == 4:
                     log.checkpoint(session)
 
-    run_together([lambda number=number: work(number) for number in range(5)])
+    run_together([partial(work, number) for number in range(5)])
     head = signed(database, log)
     assert (head.size, head.root) == (40, root_of_rows(database)[1])
     with database.read() as session:

@@ -20,7 +20,7 @@ def _differences(url: str) -> list[Any]:
     engine = make_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        found = compare_metadata(context, Base.metadata)
+        found: list[Any] = compare_metadata(context, Base.metadata)
     engine.dispose()
     return found
 
@@ -30,7 +30,7 @@ def _left_over(url: str) -> set[str]:
     engine = make_engine(url)
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
-            rows = connection.execute(text("SELECT name FROM sqlite_master")).scalars().all()
+            found = set(connection.execute(text("SELECT name FROM sqlite_master")).scalars())
         else:
             rows = connection.execute(
                 text(
@@ -38,7 +38,7 @@ def _left_over(url: str) -> set[str]:
                     "UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
                 )
             ).scalars()
-        found = set(rows)
+            found = set(rows)
     engine.dispose()
     return {name for name in found if not name.startswith("sqlite_")} - {"alembic_version", "alembic_version_pkc"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,8 @@ from vivavoce.ledger.errors import ObjectMissing, ObjectStoreUnavailable
 
 # What every kind of store keeps as it is.
 _KEY = re.compile(r"[A-Za-z0-9._/-]{1,200}")
+# A request waits for its object; the store's own patience is three minutes.
+_RETRY_TIMEOUT = timedelta(seconds=20)
 
 
 class ObjectStore:
@@ -81,7 +84,7 @@ def _open(url: str, folder: Path | None) -> Store:
     if url.startswith("memory:"):
         return MemoryStore()
     if url.startswith("s3:"):
-        return from_url(url)
+        return from_url(url, retry_config={"max_retries": 3, "retry_timeout": _RETRY_TIMEOUT})
     raise ValueError(f"not an object store that the ledger knows: {url}")
 
 
