@@ -1,7 +1,7 @@
 """The words of the log. Every entry carries one of these tags; there are no others.
 
 Grammar: `subject:action`. The subject is a thing of the glossary, the action says what was done to it.
-`create`, `revoke`, `delete`, `erase`, `read`: done, in the same transaction as the change itself.
+`create`, `update`, `revoke`, `delete`, `erase`, `read`: done, in the same transaction as the change itself.
 `refuse`: asked for and not done; the entry's facts carry the error code.
 `intent`: will be tried; written before the work begins. `outcome`: how it ended; written before any delivery.
 """
@@ -21,6 +21,7 @@ class Tag(StrEnum):
 
     CONSENT_CREATE = "consent:create"
     CONSENT_READ = "consent:read"
+    CONSENT_UPDATE = "consent:update"
     CONSENT_REFUSE = "consent:refuse"
     CONSENT_REVOKE = "consent:revoke"
     SUBJECT_ERASE = "subject:erase"

@@ -117,6 +117,21 @@ def speaker_name(session: Session, keyring: KeyRing, consent: Consent) -> str:
     return unseal(keyring, subject, consent.name_sealed, _name_place(consent.id)).decode()
 
 
+def rename(session: Session, log: Log, keyring: KeyRing, consent: Consent, name: str, actor: str) -> None:
+    """Correct the speaker's name; nothing else of a consent can be changed.
+
+    Raises:
+        ConsentInvalid: The name is empty, too long or not text.
+        Erased: The speaker has left.
+    """
+    name = _checked_name(name)
+    subject = session.get_one(Subject, consent.subject_id)
+    sealed = seal(keyring, subject, name.encode(), _name_place(consent.id))
+    entry = Entry(Tag.CONSENT_UPDATE, consent.tenant_id, actor, {"consent": consent.id, "subject": subject.id})
+    log.append(session, entry, personal=json.dumps({"name": name}).encode(), subject=subject)
+    consent.name_sealed = sealed
+
+
 def recording_key(consent_id: str) -> str:
     """Name the object that holds a consent's sealed recording; also what it is bound to."""
     return f"consents/{consent_id}"

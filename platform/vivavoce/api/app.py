@@ -1,0 +1,45 @@
+"""The API: `create_app` puts gate, errors and routes together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from vivavoce.api import problems
+from vivavoce.api.gate import Gate
+from vivavoce.api.routes import audit, consents, conversion, detection, health, jobs, outputs, speech, voices
+from vivavoce.api.services import Services
+from vivavoce.settings import ApiSettings
+
+_MAX_FORM_FIELDS = 500
+_MAX_FIELD_BYTES = 64 * 1024
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """Make the application. Keys and schema must be there: `vivavoce serve` makes them, or an operator does.
+
+    Raises:
+        KeyRingError, SchemaError, ValueError: What is missing. Nothing is served without it.
+    """
+    services = Services.open(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.close()
+
+    app = FastAPI(
+        title="Vivavoce",
+        version=version("vivavoce"),
+        lifespan=lifespan,
+        form_limits={"max_files": 1, "max_fields": _MAX_FORM_FIELDS, "max_part_size": _MAX_FIELD_BYTES},
+    )
+    app.state.services = services
+    problems.install(app)
+    app.add_middleware(Gate, services=services)
+    for module in (consents, voices, speech, conversion, detection, jobs, outputs, audit, health):
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,180 @@
+"""The gate before `/v1`: who asks, how often, how much.
+
+It stands before the body is read, and nothing under `/v1` is open by default. Scopes are checked by each route through `allowed`; a test goes over all routes and sees that they do.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPBearer
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
+
+from vivavoce.api.keys import find_key, well_formed
+from vivavoce.api.problems import Problem, answer, unavailable
+from vivavoce.api.scopes import Scope
+from vivavoce.api.services import Here, Services
+from vivavoce.audit.entries import Entry
+from vivavoce.audit.errors import LogUnavailable
+from vivavoce.audit.tags import Tag
+
+GUARDED = "/v1/"
+_ELEVENLABS_ROUTES = "/v1/speech-to-speech/"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: one API key of one tenant."""
+
+    key_id: str
+    tenant_id: str
+    scopes: frozenset[str]
+
+
+class Gate:
+    """ASGI middleware in front of all guarded paths."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._requests = RateLimitItemPerMinute(services.settings.requests_per_minute)
+        self._refusals = RateLimitItemPerMinute(services.settings.refusals_per_minute)
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Let a request through with its `caller`, or answer it here."""
+        if scope["type"] != "http" or not scope["path"].startswith(GUARDED):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            self._measure(request)
+            scope.setdefault("state", {})["caller"] = await self._recognise(request)
+        except Problem as problem:
+            await answer(request, problem)(scope, receive, send)
+        except (LogUnavailable, OperationalError, PoolTimeout) as error:
+            await unavailable(request, error)(scope, receive, send)
+        else:
+            await self._app(scope, self._counted(receive), send)
+
+    def _measure(self, request: Request) -> None:
+        length = request.headers.get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length) > self._services.settings.max_body_bytes:
+            raise self._too_large()
+
+    def _counted(self, receive: Receive) -> Receive:
+        total = 0
+
+        async def counted() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > self._services.settings.max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> Problem:
+        limit = self._services.settings.max_body_bytes
+        return Problem(413, "body_too_large", f"The body is larger than {limit} bytes.")
+
+    async def _recognise(self, request: Request) -> Caller:
+        address = request.client.host if request.client else "unknown"
+        # Tested first and counted only on refusal: guessing is slowed down, working keys are not.
+        if not self._limiter.test(self._refusals, "refused", address):
+            raise self._too_many(self._refusals, "refused", address)
+        token = _token(request)
+        caller, reason = await run_in_threadpool(self._look_up, token)
+        if caller is None:
+            self._limiter.hit(self._refusals, "refused", address)
+            await run_in_threadpool(self._refuse, request, token, reason)
+            detail = (
+                "This needs an API key: Authorization: Bearer vv_..." if token is None else "This key is not valid."
+            )
+            raise Problem(401, "invalid_api_key", detail, headers={"WWW-Authenticate": "Bearer"})
+        if not self._limiter.hit(self._requests, "key", caller.key_id):
+            raise self._too_many(self._requests, "key", caller.key_id)
+        return caller
+
+    def _look_up(self, token: str | None) -> tuple[Caller | None, str]:
+        if token is None:
+            return None, "key_missing"
+        if not well_formed(token):
+            return None, "key_malformed"
+        with self._services.database.read() as session:
+            row = find_key(session, self._services.keyring, token)
+        if row is None:
+            return None, "key_unknown"
+        if row.revoked_at is not None:
+            return None, "key_revoked"
+        return Caller(row.id, row.tenant_id, frozenset(row.scopes)), ""
+
+    def _refuse(self, request: Request, token: str | None, reason: str) -> None:
+        facts = {"reason": reason, "area": _area(request)}
+        with self._services.database.write() as session:
+            known = find_key(session, self._services.keyring, token) if token else None
+            refs = {"key": known.id} if known else {}
+            tenant_id = known.tenant_id if known else None
+            self._services.log.append(session, Entry(Tag.AUTH_REFUSE, tenant_id, "anonymous", refs, facts))
+
+    def _too_many(self, limit: RateLimitItemPerMinute, *identifiers: str) -> Problem:
+        wait = self._limiter.get_window_stats(limit, *identifiers).reset_time - time.time()
+        seconds = str(max(1, math.ceil(wait)))
+        return Problem(429, "rate_limited", f"Too many requests; wait {seconds} s.", headers={"Retry-After": seconds})
+
+
+def _token(request: Request) -> str | None:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and token.strip():
+        return token.strip()
+    if request.url.path.startswith(_ELEVENLABS_ROUTES):
+        return request.headers.get("xi-api-key")
+    return None
+
+
+def _area(request: Request) -> str:
+    # The path itself is the caller's text and may carry anything; the log takes only its known first words.
+    for prefix in ("/v1/audio/", "/v1/speech-to-speech/", "/v1/watermark/", "/v1/jobs/", "/v1/audit/", "/v1/outputs/"):
+        if request.url.path.startswith(prefix):
+            return prefix
+    return GUARDED
+
+
+# For the OpenAPI document only; the gate has asked for the key already.
+_bearer = HTTPBearer(auto_error=False, description="An API key, `vv_...`")
+
+
+def allowed(scope: Scope) -> Any:  # noqa: ANN401 - FastAPI's marker
+    """Mark the parameter of a route that needs a scope; its value is the `Caller`."""
+
+    def check(request: Request, services: Here, _: Annotated[object, Depends(_bearer)]) -> Caller:
+        caller = request.state.caller
+        assert isinstance(caller, Caller)  # noqa: S101 - the gate lets nobody through without
+        require_scope(services, caller, scope)
+        return caller
+
+    check.scope = scope  # type: ignore[attr-defined]  # for the test that goes over all routes
+    return Depends(check)
+
+
+def require_scope(services: Services, caller: Caller, scope: Scope) -> None:
+    """Refuse a caller whose key lacks a scope, and log it; raises `Problem` (403)."""
+    if scope in caller.scopes:
+        return
+    facts = {"reason": "scope_missing", "scope": scope.value}
+    with services.database.write() as session:
+        entry = Entry(Tag.AUTH_REFUSE, caller.tenant_id, caller.key_id, {"key": caller.key_id}, facts)
+        services.log.append(session, entry)
+    raise Problem(403, "missing_scope", f"This key lacks the scope {scope.value}.")

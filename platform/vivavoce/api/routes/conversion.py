@@ -1,0 +1,62 @@
+"""`/v1/speech-to-speech/{voice_id}`: somebody's words in a consented voice (ElevenLabs' shape)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+
+from vivavoce.api.flow import IdempotencyKey, Prefer, sound_answer
+from vivavoce.api.gate import Caller, allowed
+from vivavoce.api.routes.speech import SOUND
+from vivavoce.api.scopes import Scope
+from vivavoce.api.services import Here
+from vivavoce.api.shapes import FormBody, Seed
+from vivavoce.api.uploads import read_sound
+from vivavoce.consent import Purpose
+from vivavoce.ledger.tables import JobKind
+from vivavoce.policy.requests import Submission
+from vivavoce.sound import Format
+
+router = APIRouter(prefix="/v1/speech-to-speech", tags=["conversion"])
+
+MIN_INPUT_SECONDS = 0.5
+
+
+class ConversionForm(FormBody):
+    """What is to be said, as a recording."""
+
+    audio: UploadFile
+    model_id: str = "vivavoce"
+    """Accepted for compatibility: an installation has one model, and each output names it."""
+    purpose: Purpose = Purpose.GENERAL
+    seed: Seed | None = None
+
+
+@router.post("/{voice_id}", response_class=Response, responses=SOUND)
+async def convert(
+    voice_id: str,
+    form: Annotated[ConversionForm, Form(media_type="multipart/form-data")],
+    request: Request,
+    caller: Annotated[Caller, allowed(Scope.CONVERSION)],
+    here: Here,
+    output_format: Annotated[Format, Query()] = "mp3",
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Say in a voice what somebody else says in a recording."""
+    sound = await run_in_threadpool(read_sound, form.audio, here.settings.max_upload_seconds, MIN_INPUT_SECONDS)
+    asked = {"format": output_format} | ({} if form.seed is None else {"seed": form.seed})
+    submission = Submission(
+        tenant_id=caller.tenant_id,
+        api_key_id=caller.key_id,
+        kind=JobKind.CONVERSION,
+        request=asked,
+        voice_id=voice_id,
+        purpose=form.purpose,
+        input=sound,
+        format=output_format,
+        idempotency_key=idempotency_key,
+    )
+    return await sound_answer(request, here, caller, submission, prefer)

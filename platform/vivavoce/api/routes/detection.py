@@ -1,0 +1,59 @@
+"""`/v1/watermark/detect`: does a sound come from here?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from vivavoce.api.flow import IdempotencyKey, Prefer, accepted, finished, submit, wants_job
+from vivavoce.api.gate import Caller, allowed
+from vivavoce.api.problems import job_problem
+from vivavoce.api.registry import resolve
+from vivavoce.api.scopes import Scope
+from vivavoce.api.services import Here
+from vivavoce.api.shapes import DetectionView, FormBody, detection_view
+from vivavoce.api.uploads import read_sound
+from vivavoce.ledger.tables import JobKind, JobStatus
+from vivavoce.policy.requests import Submission
+
+router = APIRouter(prefix="/v1/watermark", tags=["detection"])
+
+MIN_SECONDS = 0.2
+
+
+class DetectionForm(FormBody):
+    """The sound in question."""
+
+    file: UploadFile
+
+
+@router.post("/detect", response_model=DetectionView, responses={202: {"description": "The job."}})
+async def detect(
+    form: Annotated[DetectionForm, Form(media_type="multipart/form-data")],
+    request: Request,
+    caller: Annotated[Caller, allowed(Scope.DETECT)],
+    here: Here,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Look for our mark in a sound, and for the caller's own outputs that carry the same message."""
+    submission = Submission(
+        tenant_id=caller.tenant_id,
+        api_key_id=caller.key_id,
+        kind=JobKind.DETECTION,
+        request={},
+        input=await run_in_threadpool(read_sound, form.file, here.settings.max_upload_seconds, MIN_SECONDS),
+        idempotency_key=idempotency_key,
+    )
+    job = await run_in_threadpool(submit, here, submission)
+    if wants_job(prefer):
+        return accepted(job)
+    job = await finished(here, job.id)
+    if job.status != JobStatus.SUCCEEDED or job.result is None:
+        raise job_problem(request, job.status, job.error_code, job.error_detail)
+    outputs = await run_in_threadpool(resolve, here, caller, job.result)
+    view = detection_view(job.result, outputs)
+    return JSONResponse(view.model_dump(mode="json"), headers={"X-Vivavoce-Job-Id": job.id})

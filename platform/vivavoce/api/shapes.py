@@ -1,0 +1,192 @@
+"""What the routes take and give, as JSON. OpenAI's fields where there are any, with ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vivavoce.ledger.tables import Consent, Job, JobKind, JobStatus, Operation, Voice
+
+Item = TypeVar("Item", bound=BaseModel)
+
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="The same seed and request give the same sound.")]
+
+
+class Body(BaseModel):
+    """A request's body. A field that is not known is an error: a misspelt `purposes` must not mean the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FormBody(Body):
+    """A multipart body. Clients spell a list `name` or `name[]`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unbracket(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        listed = {name[:-2]: fields[name] for name in fields if name.endswith("[]")}
+        plain = {name: value for name, value in fields.items() if not name.endswith("[]")}
+        return plain | {name: value if isinstance(value, list) else [value] for name, value in listed.items()}
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list, newest first; `after=last_id` gives the next."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class ConsentView(BaseModel):
+    """A consent as its tenant sees it."""
+
+    object: Literal["audio.voice_consent"] = "audio.voice_consent"
+    id: str
+    created_at: int
+    """Unix seconds."""
+    name: str | None
+    """The speaker's name; null once they have been erased."""
+    language: str
+    status: str
+    assurance: str
+    operations: list[Operation]
+    purposes: list[str]
+    languages: list[str]
+    territory: list[str]
+    commercial: bool
+    valid_from: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+class VoiceView(BaseModel):
+    """A voice as its tenant sees it."""
+
+    object: Literal["audio.voice"] = "audio.voice"
+    id: str
+    created_at: int
+    """Unix seconds."""
+    name: str
+    type: Literal["audio_sample"] = "audio_sample"
+    consent: str
+
+
+class Deleted(BaseModel):
+    """Confirms a deletion, or a withdrawal."""
+
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class Failure(BaseModel):
+    """Why a job gave nothing."""
+
+    code: str
+    detail: str | None
+
+
+class SegmentView(BaseModel):
+    """A stretch of sound that carries the mark."""
+
+    start_s: float
+    end_s: float
+    score: float
+
+
+class DetectionView(BaseModel):
+    """Whether a sound carries our mark."""
+
+    verdict: Literal["ours", "not_detected"]
+    score: float
+    threshold: float
+    message: int | None
+    confidence: float
+    segments: list[SegmentView]
+    seconds: float
+    model_id: str
+    outputs: list[str]
+    """Outputs of the caller's own that carry this message, newest first. Others' are not told."""
+
+
+class JobView(BaseModel):
+    """A job as its tenant sees it."""
+
+    object: Literal["job"] = "job"
+    id: str
+    kind: JobKind
+    status: JobStatus
+    voice: str | None
+    consent: str | None
+    purpose: str | None
+    format: str | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: Failure | None
+    output: str | None
+    """Id of the sound; its bytes are at `/v1/jobs/{id}/output`."""
+    detection: DetectionView | None
+
+
+def page(items: Sequence[Item], limit: int, ids: Sequence[str]) -> Page[Item]:
+    """Make a page of at most `limit` items from one more than that."""
+    shown = list(ids[:limit])
+    return Page[Any](
+        data=list(items[:limit]),
+        has_more=len(items) > limit,
+        first_id=shown[0] if shown else None,
+        last_id=shown[-1] if shown else None,
+    )
+
+
+def consent_view(consent: Consent, status: str, name: str | None) -> ConsentView:
+    """Show a consent."""
+    same = ("id", "language", "assurance", "operations", "purposes", "languages", "territory", "commercial")
+    times = ("valid_from", "expires_at", "revoked_at")
+    fields = {field: getattr(consent, field) for field in same + times}
+    return ConsentView(**fields, status=status, name=name, created_at=int(consent.created_at.timestamp()))
+
+
+def voice_view(voice: Voice) -> VoiceView:
+    """Show a voice."""
+    created = int(voice.created_at.timestamp())
+    return VoiceView(id=voice.id, name=voice.name, consent=voice.consent_id, created_at=created)
+
+
+def job_view(job: Job, outputs: list[str], output_id: str | None) -> JobView:
+    """Show a job.
+
+    Args:
+        outputs: The caller's outputs that a detection resolved to.
+        output_id: The sound that the job made.
+    """
+    failure = None if job.error_code is None else Failure(code=job.error_code, detail=job.error_detail)
+    return JobView(
+        id=job.id,
+        kind=JobKind(job.kind),
+        status=JobStatus(job.status),
+        voice=job.voice_id,
+        consent=job.consent_id,
+        purpose=job.purpose,
+        format=job.format,
+        attempts=job.attempt,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        error=failure,
+        output=output_id,
+        detection=None if job.result is None else detection_view(job.result, outputs),
+    )
+
+
+def detection_view(result: dict[str, Any], outputs: list[str]) -> DetectionView:
+    """Show a detection. Whose outputs a message leads to is decided by the caller, not by the stored result."""
+    verdict = "ours" if result["found"] else "not_detected"
+    return DetectionView.model_validate({**result, "verdict": verdict, "outputs": outputs})
