@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
+from tests.audit.logs import unguard
 
 from vivavoce.audit import merkle
 from vivavoce.audit.bundle import verify_bundle, write_bundle
@@ -46,11 +47,6 @@ def grow(database: Database, log: Log, signed: tuple[int, ...] = SIGNED) -> None
         with database.write() as session:
             log.checkpoint(session)
         before = size
-
-
-@pytest.fixture
-def log(keyring: KeyRing) -> Log:
-    return Log(keyring, ORIGIN)
 
 
 @pytest.fixture(scope="session")
@@ -305,13 +301,8 @@ def test_rows_edited_behind_the_guards_are_found(
         "forged": "CAST('{}' AS BLOB)" if sqlite else "'{}'::bytea",
         "binary": "x'ff00fe'" if sqlite else r"'\xff00fe'::bytea",
     }
+    unguard(database)
     with database.write() as session:
-        if sqlite:
-            for trigger in session.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all():
-                session.execute(text(f"DROP TRIGGER {trigger}"))
-        else:
-            for table in ("audit_leaf", "audit_node", "audit_checkpoint"):
-                session.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER ALL"))
         for statement in statements:
             session.execute(text(re.sub(r"\{(\w+)\}", lambda found: words[found[1]], statement).replace(":b", r"\:b")))
     with database.read() as session:

@@ -2,7 +2,8 @@
 
 A subject's data key is stored only wrapped by the installation's key-encryption key. Destroying the wrapped key makes
 all that was sealed under it unreadable, in every backup of the objects too: that is how a person leaves.
-Backups of the database keep the wrapped key until they are rotated out; so may PostgreSQL until it vacuums.
+Backups of the database keep the wrapped key until they are rotated out; so may PostgreSQL until it vacuums, and
+SQLite's write-ahead log until it starts over.
 """
 
 from __future__ import annotations

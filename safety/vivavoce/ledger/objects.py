@@ -38,7 +38,7 @@ class ObjectStore:
         try:
             self._store.put(_checked(key), data)
             if self._folder:
-                _sync(self._folder / key)
+                _sync(self._folder, key)
         except (BaseError, OSError) as error:
             raise ObjectStoreUnavailable(f"could not store {key}") from error
 
@@ -88,9 +88,10 @@ def _open(url: str, folder: Path | None) -> Store:
     raise ValueError(f"not an object store that the ledger knows: {url}")
 
 
-def _sync(path: Path) -> None:
+def _sync(folder: Path, key: str) -> None:
     """Wait until a file and its name are on the disk: rows that speak of it are, once they are committed."""
-    for part in (path, path.parent):
+    path = folder / key
+    for part in (path, *(parent for parent in path.parents if parent.is_relative_to(folder))):
         descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)
