@@ -1,6 +1,7 @@
 """The gate before `/v1`: who asks, how often, how much.
 
-It stands before the body is read, and nothing under `/v1` is open by default. Scopes are checked by each route through `allowed`; a test goes over all routes and sees that they do.
+It stands before the body is read, and nothing under `/v1` is open by default. Scopes are
+checked by each route through `allowed`; a test goes over all routes and sees that they do.
 """
 
 from __future__ import annotations

@@ -1,0 +1,82 @@
+"""`vivavoce`: finds the commands of whatever is installed here, and says which extra a missing one needs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points, requires
+from typing import Any
+
+import typer
+from rich.console import Console
+
+GROUP = "vivavoce.commands"
+
+# Imported names that differ from their distribution's.
+_DISTRIBUTIONS = {"multipart": "python-multipart", "starlette": "fastapi", "omegaconf": "audioseal"}
+_err = Console(stderr=True, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        _application(sys.argv[1:])()
+    except ModuleNotFoundError as error:
+        _err.print(f"[bold red]Not installed here:[/] {missing(error)}", highlight=False)
+        raise SystemExit(1) from error
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """Say what to install for a module that is not there; raises the error again if no extra of ours brings it."""
+    module = (error.name or "").partition(".")[0]
+    distribution = _DISTRIBUTIONS.get(module, module).lower()
+    for requirement in requires("vivavoce") or []:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        if name and extra and name.group().lower() == distribution:
+            return f"this needs {distribution}: pip install 'vivavoce\\[{extra.group(1)}]'"
+    raise error
+
+
+def _application(words: list[str]) -> typer.Typer:
+    app = typer.Typer(
+        name="vivavoce",
+        help="A voice platform: consented, marked, logged, provable.",
+        no_args_is_help=True,
+        # Local variables hold keys and texts: they do not belong on a screen.
+        pretty_exceptions_show_locals=False,
+    )
+    app.callback()(_root)
+    found = {entry.name: entry for entry in sorted(entry_points(group=GROUP))}
+    # Only the command that is asked for is imported; for the overview, all are.
+    named = [word for word in words[:1] if word in found]
+    for name in named or found:
+        _add(app, found[name])
+    return app
+
+
+def _root() -> None:
+    """Hold the commands together, even when there is one."""
+
+
+def _add(app: typer.Typer, entry: EntryPoint) -> None:
+    try:
+        command = entry.load()
+    except ModuleNotFoundError as error:
+        app.command(entry.name, help=f"Not installed here: {missing(error)}")(_absent(error))
+        return
+    if not isinstance(command, typer.Typer):
+        app.command(entry.name)(command)
+    elif len(command.registered_commands) == 1 and not command.registered_groups:
+        # One command is that command, not a group with itself in it.
+        app.command(entry.name)(command.registered_commands[0].callback or _root)
+    else:
+        app.add_typer(command, name=entry.name)
+
+
+def _absent(error: ModuleNotFoundError) -> Callable[[], Any]:
+    def absent() -> None:
+        raise error
+
+    return absent

@@ -1,0 +1,60 @@
+"""`vivavoce serve`: the API and a local worker, on one machine, with nothing else to set up."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
+
+from vivavoce.audit.errors import AuditError
+from vivavoce.cli.first_run import prepare
+from vivavoce.cli.supervisor import Supervisor
+from vivavoce.ledger.errors import LedgerError
+from vivavoce.settings import ApiSettings
+
+_BAD_SETTINGS = 2
+_out = Console(soft_wrap=True, highlight=False)
+_err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    worker: Annotated[bool, typer.Option(help="Run a worker on this machine too.")] = True,
+) -> None:
+    """Run the API and a local worker until stopped. The first start prints the first API key."""
+    # Here, not above: an overview of the commands needs no web server.
+    import uvicorn
+
+    from vivavoce.api.app import create_app
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        settings = ApiSettings()
+        first_key = prepare(settings)
+        application = create_app(settings)
+    except ValidationError as error:
+        for wrong in error.errors():
+            name = "VIVAVOCE_" + "_".join(str(part) for part in wrong["loc"]).upper()
+            _err.print(f"[bold red]{escape(name)}[/]: {escape(wrong['msg'])}")
+        raise typer.Exit(_BAD_SETTINGS) from error
+    except (LedgerError, AuditError, SQLAlchemyError, ValueError, OSError) as error:
+        _err.print(f"[bold red]Cannot start:[/] {escape(str(error))}")
+        raise typer.Exit(_BAD_SETTINGS) from error
+    if first_key is not None:
+        _out.print(f"First API key, shown this once: {first_key}", markup=False)
+    supervisor = Supervisor()
+    if worker:
+        supervisor.start()
+    try:
+        # uvicorn answers what is under way after SIGTERM or SIGINT, then returns.
+        uvicorn.run(application, host=host, port=port, access_log=False, timeout_graceful_shutdown=30)
+    finally:
+        if worker:
+            supervisor.stop()
