@@ -53,6 +53,7 @@ CONTINUOUS = 0.10  # share of the time in which features pass unquantised
 GUIDED = 0.50  # share of the time in which the coarse mel is held to the input's
 KMEANS_BATCHES = 12
 WARM_UP = 100  # steps
+COMPLEX_WEIGHT = 0.3  # more of it pays the unknown phase with silence
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Trainer:
         coarse, _ = self.model.decoder.coarse_mel(features, None)
         made = self.model.decoder.vocoder(coarse, None)
         losses["mel"] = self.mel_loss(made, waves)
-        losses["complex"] = complex_loss(made, waves)
+        losses["complex"] = COMPLEX_WEIGHT * complex_loss(made, waves)
         if guided:
             centred = mel - mel.mean((1, 2), keepdim=True)
             losses["guide"] = F.l1_loss(coarse, centred / centred.std((1, 2), keepdim=True))
