@@ -14,6 +14,11 @@ TOKEN = object()
 class OnlyHere:
     """Base of the proofs. A dataclass on it takes the token as its `made_by`."""
 
+    def __init_subclass__(cls) -> None:
+        """Refuse a subclass of a proof, which could skip the check below and still be taken for the proof."""
+        if cls.__mro__[1] is not OnlyHere:
+            raise TypeError(f"{cls.__mro__[1].__name__} is final")
+
     def __post_init__(self, made_by: object) -> None:
         """Refuse whoever has no token."""
         if made_by is not TOKEN:

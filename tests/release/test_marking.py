@@ -1,0 +1,226 @@
+"""No mark, no sound: the mark is found in the very bytes that are served, or nothing leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.release.desk import LABELS, SPOKEN, Finding, QuickMarker
+
+from vivavoce.ledger.ids import new_id
+from vivavoce.ledger.keys import KeyRing
+from vivavoce.release.door import Marked, ReleaseRefused, mark_message, prepare
+from vivavoce.release.marking import LADDER, Ladder, Marker, si_snr_db
+from vivavoce.sound import FORMATS, Format, Samples
+
+
+def through(keyring: KeyRing, marker: Marker, format: Format = "wav", **changes: Any) -> Marked:  # noqa: A002
+    asked: dict[str, Any] = {"wave": SPOKEN.samples, "sample_rate": SPOKEN.sample_rate, "output_id": new_id("out")}
+    return prepare(**asked | changes | {"format": format}, marker=marker, keyring=keyring, labels=LABELS)
+
+
+def refusal(keyring: KeyRing, marker: Marker, format: Format = "wav", **changes: Any) -> str:  # noqa: A002
+    with pytest.raises(ReleaseRefused) as caught:
+        through(keyring, marker, format, **changes)
+    return caught.value.code
+
+
+class Counting(QuickMarker):
+    """Writes down how hard it was asked to try."""
+
+    def __init__(self) -> None:
+        self.strengths: list[float] = []
+
+    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
+        self.strengths.append(strength)
+        return super().embed(samples, sample_rate, message, strength)
+
+
+class Blind(Counting):
+    """A detector that finds nothing, as one with broken weights."""
+
+    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+        return super().detect(np.zeros_like(samples), sample_rate)
+
+
+class Forgetful(Counting):
+    """An embedder that gives back the sound as it was."""
+
+    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
+        super().embed(samples, sample_rate, message, strength)
+        return samples
+
+
+class Whispering(QuickMarker):
+    """A mark below the last bit of a 16-bit file: there in memory, gone in what is served."""
+
+    level = 2e-6
+
+    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+        # Knows the original, and so finds the least trace of a mark in memory.
+        rest = samples.astype(np.float64)[: len(SPOKEN.samples)] - SPOKEN.samples
+        scores = [
+            float(rest @ self._noise(message, len(rest))) / (np.linalg.norm(rest) + 1e-12) for message in range(16)
+        ]
+        return Finding(max(scores) > self.threshold, max(scores), int(np.argmax(scores)))
+
+
+class Hesitant(Counting):
+    """Finds only what is marked twice as strongly as usual."""
+
+    threshold = 0.0
+
+    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+        seen = super().detect(samples, sample_rate)
+        return replace(seen, found=self.strengths[-1] >= 1.6)
+
+
+class Confused(Counting):
+    """Finds a mark and reads another output's message."""
+
+    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+        seen = super().detect(samples, sample_rate)
+        return replace(seen, message=((seen.message or 0) + 1) % 16)
+
+
+class Mute(Counting):
+    """Finds the mark and cannot read its message."""
+
+    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+        return replace(super().detect(samples, sample_rate), message=None)
+
+
+class Broken(QuickMarker):
+    """Fails while it works."""
+
+    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+        raise RuntimeError("out of memory")
+
+
+def test_what_passes_carries_its_own_mark(keyring: KeyRing) -> None:
+    output_id = new_id("out")
+    marked = through(keyring, QuickMarker(), output_id=output_id)
+    assert marked.message == mark_message(keyring, output_id, 4)
+    assert (marked.message_read, marked.strength, marked.format) == (True, 1.0, "wav")
+    assert marked.sha256 == hashlib.sha256(marked.data).hexdigest()
+    assert marked.score > QuickMarker.threshold
+    assert marked.seconds == pytest.approx(SPOKEN.seconds, abs=0.01)
+    assert not QuickMarker().detect(SPOKEN.samples, SPOKEN.sample_rate).found
+
+
+@pytest.mark.parametrize("broken", [Blind, Forgetful, Confused])
+def test_not_found_it_is_tried_harder_and_then_refused(keyring: KeyRing, broken: type[Counting]) -> None:
+    """Whoever is at fault (detector, embedder, or a message that accuses another output), nothing leaves."""
+    marker = broken()
+    assert refusal(keyring, marker) == "mark_not_found"
+    assert marker.strengths == list(LADDER.strengths)
+
+
+def test_a_mark_that_encoding_removes_is_not_believed(keyring: KeyRing) -> None:
+    """Looking at the samples in memory would find it; the served file has none."""
+    marker = Whispering()
+    in_memory = SPOKEN.samples.astype(np.float64) + 1e-7 * marker._noise(3, len(SPOKEN.samples))
+    assert marker.detect(in_memory, SPOKEN.sample_rate).found
+    for format in ("wav", "flac", "pcm"):  # noqa: A001
+        assert refusal(keyring, marker, format) == "mark_not_found"
+
+
+def test_found_at_last_it_is_released_with_that_strength(keyring: KeyRing) -> None:
+    marker = Hesitant()
+    assert through(keyring, marker).strength == 1.6
+    assert marker.strengths == [1.0, 1.25, 1.6]
+
+
+def test_too_loud_a_mark_is_not_served_whatever_it_achieves(keyring: KeyRing) -> None:
+    """The ladder ends where the mark would be heard."""
+    marker, once = Hesitant(), Counting()
+    clean = through(keyring, once)
+    limit = Ladder(least_si_snr_db=clean.si_snr_db - 1)
+    assert refusal(keyring, marker, ladder=limit) == "mark_not_found"
+    assert marker.strengths == [1.0, 1.25]
+    assert refusal(keyring, Counting(), ladder=Ladder(least_si_snr_db=clean.si_snr_db + 1)) == "mark_not_found"
+
+
+def test_a_mark_without_readable_message_still_says_ours(keyring: KeyRing) -> None:
+    """It accuses nobody; the output and the log say that the message was not read."""
+    assert through(keyring, Mute()).message_read is False
+
+
+def test_a_marker_that_fails_stops_everything(keyring: KeyRing) -> None:
+    with pytest.raises(RuntimeError):
+        through(keyring, Broken())
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [
+        np.zeros(0, np.float32),
+        np.full(16000, np.nan, np.float32),
+        np.append(SPOKEN.samples, np.float32(np.inf)),
+        np.zeros((2, 16000), np.float32),
+    ],
+)
+def test_what_is_no_sound_is_not_released(keyring: KeyRing, wave: np.ndarray) -> None:
+    assert refusal(keyring, QuickMarker(), wave=wave) == "nothing_to_release"
+
+
+def test_silence_carries_no_mark_and_is_refused(keyring: KeyRing) -> None:
+    assert refusal(keyring, QuickMarker(), wave=np.zeros(48000, np.float32)) == "mark_not_found"
+
+
+def test_there_is_no_way_around_the_mark() -> None:
+    """No parameter and no default of `prepare` leads to an unmarked file."""
+    parameters = inspect.signature(prepare).parameters
+    assert list(parameters) == [
+        "wave", "sample_rate", "format", "output_id", "marker", "keyring", "labels", "ladder",
+    ]  # fmt: skip
+    assert parameters["marker"].default is inspect.Parameter.empty
+    with pytest.raises(TypeError):
+        prepare(SPOKEN.samples, 16000, "wav", "out_1", labels=LABELS)  # type: ignore[call-arg]
+
+
+def test_an_empty_ladder_releases_nothing(keyring: KeyRing) -> None:
+    assert refusal(keyring, QuickMarker(), ladder=Ladder(strengths=())) == "mark_not_found"
+
+
+def test_messages_come_from_the_key(keyring: KeyRing, tmp_path: Path) -> None:
+    """Without the key nobody can tell which message an output has; with it, always the same."""
+    ids = [new_id("out") for _ in range(400)]
+    messages = [mark_message(keyring, output_id, 16) for output_id in ids]
+    assert messages == [mark_message(keyring, output_id, 16) for output_id in ids]
+    assert all(0 <= message < 2**16 for message in messages)
+    assert len(set(messages)) > 390
+    other = KeyRing.open(tmp_path / "keys", create=True)
+    assert sum(mark_message(other, output_id, 16) == own for output_id, own in zip(ids, messages, strict=True)) <= 2
+    fixed = replace(keyring, mark_key=bytes(32))
+    # HMAC-SHA256 under 32 zero bytes over the id, its first 16 bits; by any other implementation.
+    assert mark_message(fixed, "out_0", 16) == int(hashlib_hmac("out_0")[:4], 16)
+
+
+def hashlib_hmac(text: str) -> str:
+    """HMAC by its definition (RFC 2104), in hexadecimal."""
+    inner = hashlib.sha256(bytes([0x36] * 64) + text.encode()).digest()
+    return hashlib.sha256(bytes([0x5C] * 64) + inner).hexdigest()
+
+
+def test_loudness_of_the_mark_is_measured_as_defined() -> None:
+    clean = np.array([1, -1, 1, -1], np.float32)
+    noise = np.array([0.1, 0.1, -0.1, -0.1], np.float32)  # orthogonal, 20 dB below
+    assert si_snr_db(clean, clean + noise) == pytest.approx(20, abs=1e-4)
+    assert si_snr_db(clean, 0.25 * (clean + noise)) == pytest.approx(20, abs=1e-4)
+    assert si_snr_db(clean, clean) == float("inf")
+    assert si_snr_db(np.zeros(4, np.float32), noise) == float("-inf")
+
+
+def test_formats_that_the_quick_marker_survives_say_what_they_are(keyring: KeyRing) -> None:
+    """The detector is shown the decoded file, PCM too; the labels are in the file that was looked at."""
+    assert set(FORMATS) >= {"wav", "flac", "pcm"}
+    for format in ("wav", "flac"):  # noqa: A001
+        marked = through(keyring, QuickMarker(), format)
+        for word in (marked.output_id, "Vivavoce", "AI-generated", "attested", "2026-11-23T12:00:00+00:00"):
+            assert word.encode() in marked.data
