@@ -1,0 +1,88 @@
+"""The reaper: finds what a lost doorbell, a killed worker or a late loser left behind, and sets it right.
+
+Every worker runs one. They need not agree: each step is a ring, a fenced finish or a deletion that stays right whatever
+the others do meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from vivavoce.ledger.lease import abandoned, waiting
+from vivavoce.workers.endings import EXHAUSTED, end_job
+from vivavoce.workers.host import Host
+from vivavoce.workers.logs import log_unforeseen
+from vivavoce.workers.sweep import sweep_all, sweep_job
+from vivavoce.workers.tasknames import ring
+
+_log = structlog.get_logger("vivavoce.workers")
+
+
+class Reaper:
+    """A thread that looks around every `reap_seconds`, and through the whole store every `sweep_seconds`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._swept = -host.settings.sweep_seconds  # so the first look sweeps, after a crash of this very worker
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a first look at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the look that is under way."""
+        self._closing.set()
+        self._thread.join()
+
+    def look(self, now: datetime) -> None:
+        """Do one round."""
+        self._reclaim(now)
+        self._ring_again(now)
+        if time.monotonic() - self._swept >= self._host.settings.sweep_seconds:
+            sweep_all(self._host.database, self._host.store)
+            self._swept = time.monotonic()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.look(datetime.now(UTC))
+            except Exception as error:
+                # Whatever is away (database, log, store) may be back at the next look; the reaper must outlive it.
+                log_unforeseen("reaper_failed", error)
+            if self._closing.wait(self._host.settings.reap_seconds):
+                return
+
+    def _reclaim(self, now: datetime) -> None:
+        with self._host.database.read() as session:
+            jobs = abandoned(session, now)
+        for job in jobs:
+            _log.warning("job_abandoned", job_id=job.id, attempt=job.attempt, owner=job.lease_owner)
+            if job.attempt < self._host.settings.max_attempts:
+                ring(self._host.celery, job.id)
+            else:
+                self._give_up(job.id, now)
+
+    def _give_up(self, job_id: str, now: datetime) -> None:
+        try:
+            with self._host.database.write() as session:
+                end_job(session, self._host.log, None, job_id, EXHAUSTED, now)
+            sweep_job(self._host.database, self._host.store, job_id)
+        except Exception as error:
+            log_unforeseen("job_not_given_up", error)  # the other jobs must not wait behind this one
+
+    def _ring_again(self, now: datetime) -> None:
+        # Busy workers will come to waiting jobs by themselves. Only where this one is idle while a job waits was its
+        # doorbell lost, or not yet heard; so a long queue is never rung for twice over.
+        idle = self._host.settings.concurrency - self._host.keeper.busy
+        patience = timedelta(seconds=self._host.settings.reap_seconds)
+        with self._host.database.read() as session:
+            jobs = waiting(session, now - patience, max(idle, 0))
+        for job in jobs:
+            _log.info("job_rung_again", job_id=job.id)
+            ring(self._host.celery, job.id)
