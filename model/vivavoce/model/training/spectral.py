@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from vivavoce.model.audio import mel_transform
 
 MEL_SCALES = (5, 6, 7)
-FLOOR = 1e-5
+# Magnitudes below are silence: it is under the rounding noise of a 16-bit file, and what is down there depends on how a
+# file was made. With a lower floor the loss, and then the codes, are spent on telling such files apart.
+FLOOR = 1e-3
+TINY = 1e-5  # keeps the compressed spectrum's gradient finite
 COMPRESSION = 0.3
 
 
@@ -44,6 +47,6 @@ def complex_loss(made: Tensor, wanted: Tensor, nfft: int = 1024) -> Tensor:
     spectra = [torch.stft(wave, nfft, nfft // 4, window=window, return_complex=True) for wave in (made, wanted)]
     packed = []
     for spectrum in spectra:
-        magnitude = spectrum.abs().clamp(min=FLOOR)
+        magnitude = spectrum.abs().clamp(min=TINY)
         packed.append(torch.view_as_real(spectrum * magnitude ** (COMPRESSION - 1)))
     return (packed[0] - packed[1]).abs().mean()

@@ -30,7 +30,7 @@ from vivavoce.model.tokenizer import AudioTokenizer
 from vivavoce.model.tokenizer_config import TokenizerConfig
 from vivavoce.model.training.clips import Clips
 from vivavoce.model.training.codebooks import CodebookTrainer
-from vivavoce.model.training.spectral import MelLoss, complex_loss
+from vivavoce.model.training.spectral import FLOOR, MelLoss, complex_loss
 
 # Attention windows keep what the model does on a crop of a second or two the same on a minute of speech.
 MINI: dict[str, Any] = {
@@ -66,7 +66,7 @@ class Recipe:
     seed: int = 1
     rows: int = 6
     seconds: float = 1.6
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
 
 
 class Trainer:
@@ -139,7 +139,8 @@ class Trainer:
         losses["mel"] = self.mel_loss(made, waves)
         losses["complex"] = COMPLEX_WEIGHT * complex_loss(made, waves)
         if guided:
-            centred = mel - mel.mean((1, 2), keepdim=True)
+            audible = mel.clamp(min=math.log(FLOOR))
+            centred = audible - audible.mean((1, 2), keepdim=True)
             losses["guide"] = F.l1_loss(coarse, centred / centred.std((1, 2), keepdim=True))
         return losses
 
