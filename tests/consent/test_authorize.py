@@ -137,5 +137,6 @@ def test_the_answer_is_never_taken_from_memory(world: World) -> None:
         asked = {"operation": "speech", "purpose": "general", "tenant_id": world.account.tenant_id}
         authorize(session, voice_id=voice, now=NOW, **asked)
         world.revoke(consent)
-        with pytest.raises(ConsentRefused, match="consent_revoked"):
-            authorize(session, voice_id=voice, now=NOW, **asked)
+        for lock in (False, True):
+            with pytest.raises(ConsentRefused, match="consent_revoked"):
+                authorize(session, voice_id=voice, now=NOW, lock=lock, **asked)
