@@ -67,7 +67,7 @@ def create_key(
     """
     if session.get(Tenant, tenant_id) is None:
         raise UnknownTenant(tenant_id)
-    token = _new_token()
+    token = new_token()
     row = ApiKey(
         id=new_id("key"),
         tenant_id=tenant_id,
@@ -106,6 +106,12 @@ def find_key(session: Session, keyring: KeyRing, token: str) -> ApiKey | None:
     return session.scalars(select(ApiKey).where(ApiKey.digest == _digest(keyring, token))).one_or_none()
 
 
+def new_token() -> str:
+    """Make up a key."""
+    secret = PREFIX + _base62(secrets.randbits(_SECRET_BITS), _SECRET_CHARACTERS)
+    return secret + _checksum(secret)
+
+
 def well_formed(token: str) -> bool:
     """Whether prefix, length, alphabet and checksum are those of a key."""
     body = token.removeprefix(PREFIX)
@@ -116,11 +122,6 @@ def well_formed(token: str) -> bool:
         and set(body) <= set(_ALPHABET)
         and checksum == _checksum(PREFIX + secret)
     )
-
-
-def _new_token() -> str:
-    secret = PREFIX + _base62(secrets.randbits(_SECRET_BITS), _SECRET_CHARACTERS)
-    return secret + _checksum(secret)
 
 
 def _digest(keyring: KeyRing, token: str) -> str:
