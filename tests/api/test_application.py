@@ -1,0 +1,138 @@
+"""The application as a whole: no torch, one place that serves sound, a document that renders, no leaking errors."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests.api.conftest import RECORDING, Installation
+from tests.api.test_auth import routes
+
+from vivavoce.api import serving
+from vivavoce.sound import MEDIA_TYPES
+
+HOST = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchaudio", "audioseal", "vivavoce.model"):
+            raise ModuleNotFoundError(f"blocked: {name}", name=name)
+if sys.argv[2] == "True":
+    sys.meta_path.insert(0, Block())
+from pathlib import Path
+from vivavoce.cli.first_run import prepare
+from vivavoce.settings import ApiSettings
+settings = ApiSettings(home=Path(sys.argv[1]))
+key = prepare(settings)
+from vivavoce.api.app import create_app
+from fastapi.testclient import TestClient
+client = TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"})
+assert client.get("/readyz").status_code == 200
+assert client.post("/v1/audio/speech", json={"voice": "v", "input": "hello"}).status_code == 404
+import vivavoce.cli.serve, vivavoce.cli.keys
+loaded = {name.split(".")[0] for name in sys.modules}
+assert not loaded & {"torch", "torchaudio", "audioseal"}, loaded
+assert not any(name.startswith(("vivavoce.model", "vivavoce.watermark")) for name in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_an_api_host_needs_no_torch(tmp_path: Any, block: bool) -> None:
+    """It is not imported where it is there, and not missed where it is not."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOST, str(tmp_path / "home"), str(block)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_sound_is_described_only_where_serving_answers(installation: Installation) -> None:
+    """Each route that can answer with raw bytes ends in `serving`; all others have a model, or plain text."""
+    sounding = set()
+    for route in routes(installation):
+        answers = json.dumps(list(route.responses.values()))
+        if any(kind in answers for kind in MEDIA_TYPES.values()):
+            sounding.add(route.path)
+            source = inspect.getsource(route.endpoint)
+            assert "sound_answer(" in source or "serving.serve(" in source, route.path
+        elif "Response" in str(inspect.signature(route.endpoint).return_annotation):
+            source = inspect.getsource(route.endpoint)
+            assert "JSONResponse(" in source and "serving" not in source, route.path
+    assert sounding == {"/v1/audio/speech", "/v1/speech-to-speech/{voice_id}", "/v1/jobs/{job_id}/output"}
+
+
+@pytest.mark.parametrize("forged", [b"RIFF", "x", None, object(), {"data": b"RIFF"}])
+def test_serving_takes_nothing_but_what_was_released(forged: Any) -> None:
+    with pytest.raises(TypeError, match="released"):
+        serving.audio(forged, "job", "attested")
+
+
+def test_a_look_alike_is_not_released() -> None:
+    class Released:
+        data, media_type, output_id, filename = b"RIFF", "audio/wav", "out", "x.wav"
+
+    with pytest.raises(TypeError, match="released"):
+        serving.audio(Released(), "job", "attested")  # type: ignore[arg-type]
+
+
+def test_the_openapi_document_renders_with_every_route(installation: Installation) -> None:
+    document = installation.client.get("/openapi.json").json()
+    for route in routes(installation):
+        assert route.path in document["paths"]
+        for method in route.methods:
+            operation = document["paths"][route.path][method.lower()]
+            assert operation["description"], route.path
+    assert document["components"]["securitySchemes"]
+
+
+def test_an_unforeseen_error_tells_nothing_of_itself(installation: Installation, monkeypatch: Any) -> None:
+    """A bug answers 500 in the shape of all errors, with no word of what happened inside."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the secret is 1234")
+
+    monkeypatch.setattr("vivavoce.api.routes.voices.find_voice", broken)
+    monkeypatch.setattr("vivavoce.api.routes.jobs.find_job", broken)
+    headers = installation.key()
+    for route in ("/v1/audio/voices/x", "/v1/jobs/x"):
+        answer = installation.client.get(route, headers=headers)
+        body = answer.json()
+        assert answer.status_code == 500 and (body.get("error") or body)["code"] == "internal_error"
+        assert "1234" not in answer.text and "RuntimeError" not in answer.text
+
+
+def test_a_database_that_is_away(installation: Installation, monkeypatch: Any) -> None:
+    """Its error is no bug of the request: 503, and the caller may come again."""
+    headers = installation.key()
+    with installation.services.database.write() as session:
+        session.connection().exec_driver_sql("ALTER TABLE voice RENAME TO gone")
+    answer = installation.client.get("/v1/audio/voices", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unavailable")
+    assert answer.headers["retry-after"]
+
+
+def test_a_store_that_is_away(installation: Installation) -> None:
+    headers = installation.key()
+    before = {name: count for name, count in installation.state().items() if name != "objects"}
+    folder = installation.services.settings.home / "objects"
+    for child in sorted(folder.rglob("*"), reverse=True):
+        child.rmdir() if child.is_dir() else child.unlink()
+    folder.rmdir()
+    folder.write_text("not a folder any more")
+    answer = installation.client.post(
+        "/v1/audio/voice_consents",
+        headers=headers,
+        data={"name": "x", "language": "en"},
+        files={"recording": ("a.flac", RECORDING)},
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+    assert installation.client.get("/readyz").json()["store"] == "unavailable"
+    folder.unlink()
+    folder.mkdir()
+    assert {name: count for name, count in installation.state().items() if name != "objects"} == before
