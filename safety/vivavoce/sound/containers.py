@@ -118,6 +118,12 @@ def _mp4(data: bytes) -> bool:
     return place > len(data) or b"moov" not in names
 
 
+def flac_samples(data: bytes) -> int:
+    """The number of samples that STREAMINFO states (RFC 9639, section 8.2); 0 where the writer could not know it."""
+    start = skip_id3(data)
+    return int.from_bytes(data[start + 18 : start + 26], "big") & (1 << 36) - 1
+
+
 def _stated_in_samples(data: bytes) -> bool:  # noqa: ARG001 - one signature for all containers
     """FLAC states its length in samples, which only the decoder can count."""
     return False

@@ -15,7 +15,7 @@ import soundfile
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from vivavoce.sound.containers import Container, cut_short, identify
+from vivavoce.sound.containers import Container, cut_short, flac_samples, identify
 from vivavoce.sound.errors import SoundError
 
 Samples = NDArray[np.float32]
@@ -143,8 +143,8 @@ def _collect(stream: _Stream, max_seconds: float) -> Samples:
 
 
 def _open(data: bytes, container: Container) -> _Stream:
-    """libsndfile where it can; FFmpeg for AAC, and for codecs in a container that libsndfile doesn't know."""
-    if container in ("adts", "mp4"):
+    """libsndfile where it can; FFmpeg for AAC, FLAC that was streamed, and codecs that libsndfile doesn't know."""
+    if container in ("adts", "mp4") or (container == "flac" and not flac_samples(data)):
         return _open_with_ffmpeg(data, container)
     try:
         return _open_with_sndfile(data)
@@ -172,6 +172,9 @@ def _open_with_ffmpeg(data: bytes, container: Container) -> _Stream:
         file.close()
         raise SoundError("not_audio", f"the {container} file has no sound in it")
     stream = file.streams.audio[0]
+    if stream.codec_context is None:
+        file.close()
+        raise SoundError("not_audio", f"the sound in the {container} file is written in an unknown way")
     rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
 
     def blocks() -> Iterator[Samples]:
@@ -183,7 +186,10 @@ def _open_with_ffmpeg(data: bytes, container: Container) -> _Stream:
                 yield from (_planes(part) for part in to_float.resample(frame))
             yield from (_planes(part) for part in to_float.resample(None))
 
-    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+    # FLAC comes here with no length stated, and for the others but MP4 FFmpeg guesses it from the bit rate.
+    seconds = None
+    if container == "mp4" and stream.duration is not None and stream.time_base is not None:
+        seconds = float(stream.duration * stream.time_base)
     return _Stream(rate, channels, None if seconds is None else int(seconds * rate), blocks())
 
 

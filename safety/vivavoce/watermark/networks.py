@@ -1,0 +1,124 @@
+"""AudioSeal's two networks (San Roman et al., 2024, arXiv:2401.17264), built by the `audioseal` package at our size.
+
+The generator turns a wave and a message into a mark, the detector turns a wave into presence and bits for each
+sample. Both work on 16 kHz mono; `vivavoce.watermark.level` sets how loud the mark is.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+# Read by audioseal when it is imported: its lazy compilation costs tens of seconds on a CPU.
+os.environ.setdefault("NO_TORCH_COMPILE", "1")
+
+from audioseal.builder import (
+    AudioSealDetectorConfig,
+    AudioSealWMConfig,
+    DecoderConfig,
+    SEANetConfig,
+    create_detector,
+    create_generator,
+)
+from torch import Tensor, nn
+
+from vivavoce.watermark.level import FLOOR, loudness
+
+SAMPLE_RATE = 16_000  # Hz: the rate both networks live at
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """The shape of generator and detector (AudioSeal's own names for these figures).
+
+    Attributes:
+        nbits: Bits of one message.
+        n_filters: Channels of the first convolution; doubled at each downsampling.
+        dimension: Channels at the bottom, where the message is added.
+        ratios: Upsampling factors of the decoder (the encoder goes through them backwards, so that it is already at a
+            hop of 8 samples after its first, cheapest layer); their product is the hop of the bottom, in samples.
+    """
+
+    nbits: int = 16
+    n_filters: int = 12
+    dimension: int = 48
+    ratios: tuple[int, ...] = (2, 4, 5, 8)
+
+    def seanet(self) -> SEANetConfig:
+        """AudioSeal's configuration at this size: causal (it can stream), without LSTM and weight norm."""
+        return SEANetConfig(
+            channels=1,
+            dimension=self.dimension,
+            n_filters=self.n_filters,
+            n_residual_layers=1,
+            ratios=list(self.ratios),
+            activation="ELU",
+            activation_params={"alpha": 1.0},
+            norm="none",  # weight_norm crashes in audioseal 0.2.0
+            norm_params={},
+            kernel_size=7,
+            last_kernel_size=7,
+            residual_kernel_size=3,
+            dilation_base=2,
+            causal=True,
+            pad_mode="constant",
+            true_skip=True,
+            compress=2,
+            lstm=0,
+            disable_norm_outer_blocks=0,
+        )
+
+
+class Networks(nn.Module):
+    """Generator and detector of one size, side by side."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.size = size
+        decoder = DecoderConfig(final_activation=None, final_activation_params=None, trim_right_ratio=1.0)
+        self.generator: Any = create_generator(AudioSealWMConfig(size.nbits, size.seanet(), decoder))
+        self.detector: Any = create_detector(AudioSealDetectorConfig(size.nbits, size.seanet()))
+        self.apply(_keep_variance)
+
+    def raw_mark(self, wave: Tensor, message: Tensor) -> Tensor:
+        """The generator's mark before its level is set.
+
+        Args:
+            wave: float32[batch, samples] at 16 kHz.
+            message: int64[batch, nbits] of 0 and 1.
+
+        Returns:
+            float32[batch, samples].
+        """
+        hidden = self.generator.encoder(_evened(wave))
+        hidden = self.generator.msg_processor(hidden, message)
+        mark: Tensor = self.generator.decoder(hidden)
+        return mark[:, 0, : wave.shape[-1]]
+
+    def look(self, wave: Tensor) -> Tensor:
+        """The detector's raw logits for each sample.
+
+        Args:
+            wave: float32[batch, samples] at 16 kHz.
+
+        Returns:
+            float32[batch, 2 + nbits, samples]: absent, present, then one row for each bit.
+        """
+        logits: Tensor = self.detector.detector(_evened(wave))
+        return logits[..., : wave.shape[-1]]
+
+
+def _evened(wave: Tensor) -> Tensor:
+    """float32[batch, 1, samples] at unit loudness everywhere: the mark follows the speech, so here it is constant."""
+    return (wave / loudness(wave).square().add(FLOOR**2).sqrt()).unsqueeze(1)
+
+
+def _keep_variance(module: nn.Module) -> None:
+    """He initialisation: PyTorch's own shrinks the signal layer by layer until ELU is linear and nothing learns."""
+    if isinstance(module, nn.Conv1d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    elif isinstance(module, nn.ConvTranspose1d):
+        # Each output sample of a transposed convolution is reached by kernel / stride taps only.
+        fan_in = module.in_channels * module.kernel_size[0] / module.stride[0]
+        nn.init.normal_(module.weight, std=(2.0 / fan_in) ** 0.5)
