@@ -21,7 +21,8 @@ from vivavoce.policy.requests import Submission
 
 router = APIRouter(prefix="/v1/watermark", tags=["detection"])
 
-MIN_SECONDS = 0.2
+MIN_SECONDS = 0.5
+"""Shorter sounds hold no mark that could be found: they are an error, not a sound without a mark."""
 
 
 class DetectionForm(FormBody):

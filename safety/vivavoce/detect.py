@@ -1,4 +1,7 @@
-"""`vivavoce detect`: does a sound file carry our mark? Asks the detector on this machine, and no server."""
+"""`vivavoce detect`: does a sound file carry our mark? Asks the detector on this machine, and no server.
+
+Beside `vivavoce.watermark` and not in it, since that package loads torch: the list of commands must not take seconds.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from vivavoce.sound import SoundError, decode
+from vivavoce.sound import SoundError, decode, require_speech
 
 if TYPE_CHECKING:
     from vivavoce.watermark import Marker
 
 _NOT_FOUND, _FAILED = 1, 2
+_MIN_SECONDS = 0.5
+"""Shorter sounds hold no mark that could be found: they are an error, not a sound without a mark."""
 
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
@@ -48,7 +53,7 @@ def detect(
 
 
 def _load(weights: Path | None) -> Marker:
-    # Here, not above: the command line must list its commands without loading torch.
+    # Here, not above: a command that is only listed need not load torch.
     import torch
 
     from vivavoce.watermark import Marker
@@ -65,6 +70,7 @@ def _load(weights: Path | None) -> Marker:
 def _examine(marker: Marker, file: Path) -> dict[str, Any]:
     try:
         sound = decode(file.read_bytes())
+        require_speech(sound, _MIN_SECONDS)
     except (SoundError, OSError) as error:
         return {"file": str(file), "verdict": "error", "error": str(error)}
     found = marker.detect(sound.samples, sound.sample_rate)
