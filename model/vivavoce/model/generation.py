@@ -17,6 +17,7 @@ from vivavoce.model.errors import ModelError
 from vivavoce.model.grid import Groups, join_grid, split_grid
 from vivavoce.model.qwen import KVCache
 from vivavoce.model.sampling import Sampler, TaskSampling, uniform_numbers
+from vivavoce.model.script import Script
 
 if TYPE_CHECKING:
     from vivavoce.model.patch_lm import PatchLM
@@ -36,6 +37,7 @@ class Continuation:
         generator: the row's own source of chance; None: the process's.
         min_groups: no stop id comes before so many groups.
         only_ids: the only text ids that may come; None: all.
+        script: what the first groups must be; a row with a script ends with it.
     """
 
     prompt: Tensor
@@ -45,6 +47,7 @@ class Continuation:
     generator: torch.Generator | None = None
     min_groups: int = 0
     only_ids: frozenset[int] | None = None
+    script: Script | None = None
 
 
 @dataclass(eq=False)
@@ -60,9 +63,22 @@ class Row:
         """The continuation as a grid int64[1 + channels, group_size * n] on the CPU."""
         return join_grid(Groups(torch.tensor(self.text, dtype=torch.int64), torch.stack(self.codes)))
 
+    def scripted(self, drawn: int) -> int:
+        """The next text id: the script's, or the one drawn."""
+        script = self.continuation.script
+        return drawn if script is None else int(script.groups.text[len(self.text)])
+
+    def given_patch(self) -> Tensor | None:
+        """The next group's codes where a script gives them."""
+        script = self.continuation.script
+        if script is None or bool(script.free[len(self.text)]):
+            return None
+        return script.groups.codes[len(self.text)]
+
     def end_after(self, text_id: int) -> None:
         """Decide whether the group just added was the last."""
-        if text_id in self.continuation.stop_ids:
+        script = self.continuation.script
+        if len(self.text) == len(script) if script is not None else text_id in self.continuation.stop_ids:
             self.finished = "stop"
         elif len(self.text) >= self.continuation.max_groups:
             self.finished = "length"
@@ -126,6 +142,8 @@ class Decoder:
                 f"{prompt_groups} groups of prompt and {continuation.max_groups} to generate exceed the context of "
                 f"{context}"
             )
+        if continuation.script is not None and len(continuation.script) != continuation.max_groups:
+            raise ModelError("a script is as long as its output")
         only = continuation.only_ids
         if only is not None and not only - (continuation.stop_ids if continuation.min_groups else set()):
             raise ModelError("no text id may come")
@@ -140,7 +158,7 @@ class Decoder:
         broken = self._drop_broken()
         if self._state is None:
             return broken
-        text = self._draw_text(self._state)
+        text = [row.scripted(drawn) for row, drawn in zip(self.rows, self._draw_text(self._state), strict=True)]
         codes = self._draw_patches(self._state, text)
         for row, text_id, patch in zip(self.rows, text, codes, strict=True):
             row.text.append(text_id)
@@ -189,7 +207,13 @@ class Decoder:
     def _draw_patches(self, state: State, text: Sequence[int]) -> Tensor:
         """int64[rows, group_size, channels] on the CPU: a patch where the text id says so, else "zero" ids."""
         codes = self._zeros.repeat(len(text), 1, 1)
-        speaking = [index for index, text_id in enumerate(text) if text_id == self._model.special.empty]
+        speaking = []
+        for index, (row, text_id) in enumerate(zip(self.rows, text, strict=True)):
+            given = row.given_patch()
+            if given is not None:
+                codes[index] = given
+            elif text_id == self._model.special.empty:
+                speaking.append(index)
         if not speaking:
             return codes
         rows, start = [self.rows[index] for index in speaking], state.start[speaking]

@@ -16,6 +16,8 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        # Names of special ids in a user's words are words: a text must not be able to end a turn or start speech.
+        self._tokenizer.encode_special_tokens = True
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> TextTokenizer:
@@ -32,8 +34,8 @@ class TextTokenizer:
         except Exception as error:  # the package raises bare Exception
             raise CheckpointError(f"{path}: {error}") from error
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text; names of special ids inside it become these ids."""
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids of a text; names of special ids inside it stay ordinary text."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: list[int]) -> str:

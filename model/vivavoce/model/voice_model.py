@@ -1,0 +1,224 @@
+"""A voice model: language model, audio tokenizer and prompt profile of one checkpoint folder.
+
+The folder holds `lm/`, `tokenizer/` and `profile.json` (`{"model_id": ..., "profile": ...}`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vivavoce.model.checkpoint import CheckpointError
+from vivavoce.model.errors import ModelError
+from vivavoce.model.generation import Continuation, Row
+from vivavoce.model.grid import join_grid, split_grid
+from vivavoce.model.patch_lm import PatchLM
+from vivavoce.model.prompts import Material, Profile, PromptBuilder, ReferenceCodes, Task, load_profile, played
+from vivavoce.model.text_tokenizer import TextTokenizer
+from vivavoce.model.tokenizer import AudioTokenizer
+
+LEAST_SECONDS = 0.5  # of output; less is no speech
+SILENCE = 1e-3  # peak below which a wave is silent (-60 dB of full scale)
+DISGUISE = 1.15  # factor on the sample rate that gives a reference clip another timbre
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference clip: wave float32[samples], mono; its words as far as they are known."""
+
+    wave: Tensor
+    sample_rate: int
+    transcript: str
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """Text to be spoken in the voice of the references, for at most `max_seconds`."""
+
+    text: str
+    references: tuple[Reference, ...]
+    seed: int
+    max_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """Speech float32[samples], mono, to be said again in the voice of the references."""
+
+    wave: Tensor
+    sample_rate: int
+    references: tuple[Reference, ...]
+    seed: int
+
+
+Request = SpeechRequest | ConversionRequest
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Speech float32[samples], mono, in [-1, 1]; `length`: it was cut off at the longest that was allowed."""
+
+    wave: Tensor
+    sample_rate: int
+    seconds: float
+    finished: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request as the batch takes it, and what is needed to read the result; `cut`: not all of the text fits."""
+
+    continuation: Continuation
+    task: Task
+    cut: bool
+
+
+class VoiceModel:
+    """Turns requests into continuations of the language model, and these into waves. Not for several threads."""
+
+    def __init__(
+        self, lm: PatchLM, tokenizer: AudioTokenizer, text: TextTokenizer, profile: Profile, model_id: str
+    ) -> None:
+        _check_codebooks(lm, tokenizer)
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.profile = profile
+        self.model_id = model_id
+        self._prompts = PromptBuilder(profile, lm.config, lm.special, text)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, device: torch.device | str = "cpu") -> VoiceModel:
+        """Load a voice model's folder.
+
+        Raises:
+            CheckpointError: a part is missing, or the parts do not fit each other.
+        """
+        folder = Path(folder)
+        path = folder / "profile.json"
+        if not path.is_file():
+            raise CheckpointError(f"{folder}: no profile.json in this folder")
+        named = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            PatchLM.from_pretrained(folder / "lm", device),
+            AudioTokenizer.from_pretrained(folder / "tokenizer", device),
+            TextTokenizer.from_pretrained(folder / "lm"),
+            load_profile(named["profile"]),
+            named["model_id"],
+        )
+
+    @property
+    def patch_seconds(self) -> float:
+        """Seconds of audio in one patch."""
+        return self.lm.config.group_size / self.tokenizer.frame_rate
+
+    def plan(self, request: Request) -> Plan:
+        """Encode a request's audio and build its prompt.
+
+        Raises:
+            ModelError: the request cannot be carried out: no text, no reference, bad audio, too long for the context.
+        """
+        if not 0 <= request.seed < 2**63:
+            raise ModelError("a seed is a number from 0 to 2**63 - 1")
+        if not request.references:
+            raise ModelError("a voice needs at least one reference clip")
+        if isinstance(request, SpeechRequest):
+            return self._plan_speech(request)
+        return self._plan_conversion(request)
+
+    def _plan_speech(self, request: SpeechRequest) -> Plan:
+        text = " ".join(request.text.split())
+        if not text:
+            raise ModelError("there is no text to speak")
+        if not request.max_seconds >= LEAST_SECONDS:
+            raise ModelError(f"max_seconds must be at least {LEAST_SECONDS}")
+        task = self.profile.task("cloned_speech")
+        if task.output == "script":
+            letters = int(request.max_seconds / task.pace[0])
+            text, cut = text[:letters], len(text) > letters
+        else:
+            cut = False
+        material = Material(text, None, self._references(task, request.references))
+        return self._finish_plan(task, material, len(text), request.max_seconds, request.seed, cut=cut)
+
+    def _plan_conversion(self, request: ConversionRequest) -> Plan:
+        task = self.profile.task("conversion")
+        source = self.tokenizer.encode(request.wave, request.sample_rate).cpu()
+        references = self._references(task, request.references)
+        seconds = source.shape[1] / self.tokenizer.frame_rate
+        if seconds < LEAST_SECONDS:
+            raise ModelError(f"{seconds:.2f} s of speech are too few to convert")
+        return self._finish_plan(task, Material("", source, references), seconds, math.inf, request.seed)
+
+    def _references(self, task: Task, references: tuple[Reference, ...]) -> tuple[ReferenceCodes, ...]:
+        """Encode reference clips, in order, as far as the profile's seconds reach."""
+        left = self.profile.reference_seconds
+        encoded: list[ReferenceCodes] = []
+        for reference in references:
+            if left < LEAST_SECONDS and encoded:
+                break
+            wave = reference.wave[: int(left * reference.sample_rate)]
+            left -= len(wave) / reference.sample_rate
+            disguised = None
+            if task.wants("disguised"):
+                disguised = self.tokenizer.encode(wave, round(reference.sample_rate * DISGUISE)).cpu()
+            codes = self.tokenizer.encode(wave, reference.sample_rate).cpu()
+            encoded.append(ReferenceCodes(codes, reference.transcript, disguised))
+        return tuple(encoded)
+
+    def _finish_plan(
+        self, task: Task, material: Material, size: float, max_seconds: float, seed: int, *, cut: bool = False
+    ) -> Plan:
+        prompt = self._prompts.build(task, material)
+        least = max(LEAST_SECONDS, min(size * task.pace[0], max_seconds))
+        most = max(least, min(size * task.pace[1], max_seconds))
+        least_patches, most_patches = (math.ceil(seconds / self.patch_seconds) for seconds in (least, most))
+        chance = torch.Generator().manual_seed(seed)
+        if task.output == "script":
+            script = self._prompts.script(task, material, least_patches)
+            wish = Continuation(join_grid(prompt), len(script), task.sampling, frozenset(), chance, script=script)
+        else:
+            # The words of a stream come beside its patches; a prompt is longer than the words it asks for.
+            room, stops = most_patches + len(prompt), self._prompts.stop_ids(task)
+            wish = Continuation(join_grid(prompt), room, task.sampling, stops, chance, least_patches)
+        return Plan(wish, task, cut)
+
+    def read(self, plan: Plan, row: Row) -> Generated:
+        """Decode what a row has generated.
+
+        Raises:
+            ModelError: it is no speech: too short, silent, or not finite.
+        """
+        if row.finished not in ("stop", "length"):
+            raise ModelError("the model's output is not finite")
+        groups = split_grid(row.grid(), self.lm.config)
+        codes = played(groups, self.lm.special, speaking=plan.task.opens_speech)
+        if codes.shape[1] < LEAST_SECONDS * self.tokenizer.frame_rate:
+            raise ModelError(f"the model produced {codes.shape[1] / self.tokenizer.frame_rate:.2f} s of speech")
+        wave = self.tokenizer.decode(codes.to(self.lm.device)).float().cpu().clamp(-1, 1)
+        if not bool(wave.isfinite().all()) or float(wave.abs().max()) < SILENCE:
+            raise ModelError("the model produced silence")
+        rate = self.tokenizer.sample_rate
+        return Generated(wave, rate, len(wave) / rate, "length" if plan.cut else row.finished)
+
+
+def default_folder() -> Path:
+    """The checkpoint that ships in the package."""
+    return Path(__file__).parent / "weights" / "mini"
+
+
+def _check_codebooks(lm: PatchLM, tokenizer: AudioTokenizer) -> None:
+    """The language model's ids, "zero" aside, must be those of the tokenizer's first codebooks."""
+    sizes = tokenizer.config.codebook_sizes
+    if lm.config.channels > len(sizes):
+        raise CheckpointError(f"the language model writes {lm.config.channels} codebooks of {len(sizes)}")
+    for channel, (size, zero) in enumerate(zip(lm.config.code_sizes, lm.config.zero_ids, strict=True)):
+        if (size, zero) != (sizes[channel] + 1, sizes[channel]):
+            raise CheckpointError(
+                f"channel {channel} of the language model does not fit a codebook of {sizes[channel]}"
+            )
