@@ -67,7 +67,7 @@ def list_() -> None:
         made = row.created_at.isoformat(timespec="seconds")
         cells = (row.id, row.tenant_id, row.name, row.prefix, " ".join(row.scopes), made, revoked)
         table.add_row(*(escape(cell) for cell in cells))
-    _out.print(table, width=None if _out.is_terminal else _WIDE)
+    Console(width=None if _out.is_terminal else _WIDE).print(table)
 
 
 @app.command()

@@ -34,7 +34,6 @@ def serve(
 
     from vivavoce.api.app import create_app
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         settings = ApiSettings()
         first_key = prepare(settings)
@@ -47,6 +46,7 @@ def serve(
     except (LedgerError, AuditError, SQLAlchemyError, ValueError, OSError) as error:
         _err.print(f"[bold red]Cannot start:[/] {escape(str(error))}")
         raise typer.Exit(_BAD_SETTINGS) from error
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if first_key is not None:
         _out.print(f"First API key, shown this once: {first_key}", markup=False)
     supervisor = Supervisor()
