@@ -15,7 +15,7 @@ from tests.consent.world import NOW, World
 from vivavoce.audit.errors import LogUnavailable
 from vivavoce.consent import ConsentRefused, GrantRefused, Scope
 from vivavoce.consent.grant import TTL
-from vivavoce.ledger.envelope import seal
+from vivavoce.ledger.envelope import seal, unseal
 from vivavoce.ledger.errors import ObjectStoreUnavailable, SealBroken
 from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.tables import Job, JobKind, JobStatus, Subject, Voice
@@ -217,9 +217,13 @@ def test_a_swapped_or_altered_request_is_not_carried_out(world: World, voice: st
         world.store.put(first.request_key, sealed)
         with pytest.raises(SealBroken):
             opened()
-    world.store.put(first.request_key, original)
     with world.database.write() as session:
-        # Even with the row's own digest adjusted, the grant remembers.
+        # By the book: the other's text sealed for this place, and the row's own digest adjusted. The grant remembers.
+        subject = session.get_one(Subject, first.subject_id)
+        text_of_second = unseal(
+            world.keyring, subject, world.store.get(second.request_key), second.request_key.encode()
+        )
+        world.store.put(first.request_key, seal(world.keyring, subject, text_of_second, first.request_key.encode()))
         session.get_one(Job, first.id).request_sha256 = second.request_sha256
     with pytest.raises(GrantRefused, match="grant_mismatch"):
         opened()

@@ -25,6 +25,7 @@ class Finding:
     found: bool
     score: float
     message: int | None
+    message_confidence: float = 1.0
 
 
 class QuickMarker:

@@ -88,11 +88,29 @@ class Confused(Counting):
         return replace(seen, message=((seen.message or 0) + 1) % 16)
 
 
-class Mute(Counting):
-    """Finds the mark and cannot read its message."""
+class Mumbling(Counting):
+    """Finds the mark, and is not sure of the message, which it reads wrong below a strength of `clear_from`."""
+
+    clear_from = 99.0
 
     def detect(self, samples: Samples, sample_rate: int) -> Finding:
-        return replace(super().detect(samples, sample_rate), message=None)
+        clear = QuickMarker.detect(self, samples, sample_rate)
+        return clear if self.strengths[-1] >= self.clear_from else replace(clear, message=99, message_confidence=0.6)
+
+
+class Clearing(Mumbling):
+    """As before, and reads rightly what is marked a little more strongly."""
+
+    clear_from = 1.25
+
+
+class YesSaying(Counting):
+    """A detector that sees a mark everywhere, as one that was taught on loud marks only."""
+
+    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+        return Finding(found=True, score=1.0, message=self.message, message_confidence=0.6)
+
+    message: int | None = None
 
 
 class Broken(QuickMarker):
@@ -146,9 +164,28 @@ def test_too_loud_a_mark_is_not_served_whatever_it_achieves(keyring: KeyRing) ->
     assert refusal(keyring, Counting(), ladder=Ladder(least_si_snr_db=clean.si_snr_db + 1)) == "mark_not_found"
 
 
-def test_a_mark_without_readable_message_still_says_ours(keyring: KeyRing) -> None:
-    """It accuses nobody; the output and the log say that the message was not read."""
-    assert through(keyring, Mute()).message_read is False
+def test_a_detector_that_always_says_yes_proves_nothing(keyring: KeyRing) -> None:
+    """Unless it reads the very message, which no guess does (with 16 bits, once in 65,536 sounds)."""
+    marker = YesSaying()
+    assert refusal(keyring, marker) == "mark_not_found"
+    assert marker.strengths == list(LADDER.strengths)
+    output_id = new_id("out")
+    marker.message = mark_message(keyring, output_id, marker.bits)
+    assert through(keyring, marker, output_id=output_id).message_read
+
+
+def test_the_message_is_worth_climbing_for(keyring: KeyRing) -> None:
+    marker = Clearing()
+    marked = through(keyring, marker)
+    assert (marked.message_read, marked.strength, marker.strengths) == (True, 1.25, [1.0, 1.25])
+
+
+def test_a_mark_whose_message_is_not_readable_still_says_ours(keyring: KeyRing) -> None:
+    """It accuses nobody; the quietest is taken, and output and log say that the message was not read."""
+    marker = Mumbling()
+    marked = through(keyring, marker)
+    assert (marked.message_read, marked.strength) == (False, 1.0)
+    assert marker.strengths == list(LADDER.strengths)
 
 
 def test_a_marker_that_fails_stops_everything(keyring: KeyRing) -> None:
