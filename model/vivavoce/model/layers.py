@@ -55,7 +55,7 @@ class Float32Buffers(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = dict(self._buffers)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for name, before in exact.items():
             after = self._buffers[name]
             if before is not None and after is not None and after.dtype != before.dtype:

@@ -132,7 +132,7 @@ class AudioTokenizer(nn.Module):
         Raises:
             ModelError: as `mel`.
         """
-        return self.encode_batch([wave], sample_rate)[0]
+        return self.encode_mel(self.mel(wave, sample_rate))
 
     def encode_mel(self, mel: Tensor) -> Tensor:
         """Codes int64[num_codebooks, frames] of mel[mel frames, n_mels].
@@ -187,7 +187,7 @@ class AudioTokenizer(nn.Module):
             return []
         for codes in batch:
             self.check_codes(codes)
-        features = [self.encoder.quantizer.decode(codes.to(self.device)) for codes in batch]
+        features = [self.encoder.quantizer.decode(codes.to(self.device, torch.int64)) for codes in batch]
         waves = self.decoder(pad_sequence(features, batch_first=True), _lengths(features))
         return [wave[: self.decoder.samples(len(own))] for wave, own in zip(waves, features, strict=True)]
 
@@ -243,9 +243,9 @@ class AudioTokenizer(nn.Module):
     def _received(self, codes: Tensor, state: DecoderStream) -> Tensor:
         if state.finished:
             raise ModelError("the stream is finished")
-        codes = codes.to(self.device)
         if codes.ndim != 2 or codes.shape[1]:
             self.check_codes(codes)
+        codes = codes.to(self.device, torch.int64)
         if state.codes is None:
             return codes
         if codes.shape[0] != state.codes.shape[0]:

@@ -45,10 +45,10 @@ class Clips:
         start = int(self.random.integers(max(1, len(wave) - samples + 1)))
         crop = wave[start : start + samples]
         crop = crop * np.exp(self.random.uniform(*np.log(GAINS)))
-        crop = np.clip(np.pad(crop, (0, samples - len(crop))), -1, 1)
+        padded: NDArray[np.float32] = np.pad(crop, (0, samples - len(crop))).clip(-1, 1).astype(np.float32)
         if self.random.random() < ROUNDED:
-            crop = np.round(crop * 32767) / 32767
-        return crop.astype(np.float32)
+            padded = np.round(padded * np.float32(32767)) / np.float32(32767)
+        return padded
 
     def _wave(self, path: Path) -> NDArray[np.float32]:
         if path not in self._read:
