@@ -43,12 +43,11 @@ class Clips:
         group = self.groups[self.random.integers(len(self.groups))]
         wave = self._wave(group[self.random.integers(len(group))])
         start = int(self.random.integers(max(1, len(wave) - samples + 1)))
-        crop = wave[start : start + samples]
-        crop = crop * np.exp(self.random.uniform(*np.log(GAINS)))
-        padded: NDArray[np.float32] = np.pad(crop, (0, samples - len(crop))).clip(-1, 1).astype(np.float32)
+        crop = wave[start : start + samples] * np.exp(self.random.uniform(*np.log(GAINS)))
+        crop = np.clip(np.pad(crop, (0, samples - len(crop))), -1, 1)
         if self.random.random() < ROUNDED:
-            padded = np.round(padded * np.float32(32767)) / np.float32(32767)
-        return padded
+            crop = np.round(crop * 32767) / 32767
+        return np.asarray(crop, dtype=np.float32)
 
     def _wave(self, path: Path) -> NDArray[np.float32]:
         if path not in self._read:
