@@ -35,6 +35,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         title="Vivavoce",
         version=version("vivavoce"),
         lifespan=lifespan,
+        # Their pages load scripts from elsewhere; the document itself stays at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
         form_limits={"max_files": 1, "max_fields": _MAX_FORM_FIELDS, "max_part_size": _MAX_FIELD_BYTES},
     )
     app.state.services = services

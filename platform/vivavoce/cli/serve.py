@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -49,11 +50,13 @@ def serve(
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if first_key is not None:
         _out.print(f"First API key, shown this once: {first_key}", markup=False)
+    # uvicorn answers what is under way after a signal, and then raises the signal again: it must not end us before the
+    # worker is stopped. SIGINT is Python's own KeyboardInterrupt already.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     supervisor = Supervisor()
     if worker:
         supervisor.start()
     try:
-        # uvicorn answers what is under way after SIGTERM or SIGINT, then returns.
         uvicorn.run(application, host=host, port=port, access_log=False, timeout_graceful_shutdown=30)
     finally:
         if worker:

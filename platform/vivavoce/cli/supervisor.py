@@ -34,7 +34,7 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the worker: ask, wait for its jobs, then insist."""
+        """End the worker: ask, wait for its jobs, then insist; at once when a second signal comes."""
         self._stopping.set()
         with self._lock:
             process = self._process
@@ -42,8 +42,9 @@ class Supervisor:
             process.terminate()
             try:
                 process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                _log.warning("worker_killed", after_seconds=_STOP_SECONDS)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
+                # Its jobs go to the next worker when their leases have run out.
+                _log.warning("worker_killed")
                 process.kill()
         self._thread.join()
 

@@ -109,7 +109,14 @@ def find_voice(session: Session, tenant_id: str, voice_id: str) -> Voice:
 
 
 def delete_voice(session: Session, log: Log, voice: Voice, actor: str, now: datetime) -> None:
-    """Let nobody speak with a voice any more. Its recordings stay sealed until the subject is erased."""
+    """Let nobody speak with a voice any more. Its recordings stay sealed until the subject is erased.
+
+    Raises:
+        ConsentRefused: `voice_deleted`: somebody else was first.
+    """
+    session.refresh(voice, with_for_update=True)
+    if voice.deleted_at is not None:
+        raise ConsentRefused("voice_deleted", "the voice has been deleted")
     voice.deleted_at = now
     consent = session.get_one(Consent, voice.consent_id)
     log.append(session, _entry(Tag.VOICE_DELETE, voice, consent, actor, {}))

@@ -1,0 +1,208 @@
+"""The whole path against a running service: the unmodified `openai` package and plain HTTP, real worker, real marks."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from tests.api.conftest import CLIP, RECORDING, SPEECH, TRANSCRIPT
+from tests.api.live import Service, running_service
+
+from vivavoce.audit import merkle
+from vivavoce.audit.notes import Checkpoint, Verifier
+from vivavoce.sound import MEDIA_TYPES, decode
+
+TEXT = "He might even have been made amiable."
+FORMATS = ("wav", "mp3", "opus")
+STRANGER = (SPEECH / "goforward.flac").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[openai.OpenAI]:
+    # No retries: each test sees each answer.
+    with openai.OpenAI(base_url=f"{service.address}/v1", api_key=service.key, max_retries=0, timeout=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def http(service: Service) -> Iterator[httpx2.Client]:
+    with service.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def consent(client: openai.OpenAI) -> str:
+    given = client.audio.voice_consents.create(
+        language="en", name="Reader of Austen", recording=("consent.flac", RECORDING)
+    )
+    assert given.object == "audio.voice_consent" and given.name == "Reader of Austen"
+    assert given.model_extra is not None and given.model_extra["assurance"] == "attested"
+    return given.id
+
+
+@pytest.fixture(scope="module")
+def voice(client: openai.OpenAI, consent: str) -> str:
+    voice = client.audio.voices.create(
+        name="Austen", audio_sample=("clip.flac", CLIP), consent=consent, extra_body={"transcript": TRANSCRIPT}
+    )
+    assert voice.object == "audio.voice" and voice.type == "audio_sample"
+    return voice.id
+
+
+@pytest.fixture(scope="module")
+def made(client: openai.OpenAI, http: httpx2.Client, voice: str) -> dict[str, Any]:
+    """Speech in several formats by the openai package, and a conversion by plain HTTP; answers by name."""
+    answers: dict[str, Any] = {}
+    for name in FORMATS:
+        spoken = client.audio.speech.with_raw_response.create(
+            model="vivavoce", voice={"id": voice}, input=TEXT, response_format=name, extra_body={"seed": 1}
+        )
+        answers[f"speech.{name}"] = (spoken.headers, spoken.content)
+    converted = http.post(
+        f"/v1/speech-to-speech/{voice}",
+        params={"output_format": "wav"},
+        files={"audio": ("stranger.flac", STRANGER)},
+    )
+    assert converted.status_code == 200, converted.text
+    answers["conversion.wav"] = (converted.headers, converted.content)
+    return answers
+
+
+def test_the_openai_package_keeps_consents(client: openai.OpenAI, consent: str) -> None:
+    consents = client.audio.voice_consents
+    assert consent in [item.id for item in consents.list(limit=1)]
+    assert consents.update(consent, name="A reader").name == "A reader"
+    assert consents.retrieve(consent).name == "A reader"
+    spare = consents.create(language="en", name="Spare", recording=("consent.flac", RECORDING))
+    assert consents.delete(spare.id).deleted is True
+
+
+def test_sounds_are_what_their_headers_say(made: dict[str, Any]) -> None:
+    for name, (headers, content) in made.items():
+        kind = name.partition(".")[2]
+        assert headers["content-type"] == MEDIA_TYPES[kind], name
+        assert headers["x-vivavoce-assurance"] == "attested" and headers["cache-control"] == "no-store"
+        sound = decode(content)
+        assert sound.seconds > 0.5, name
+    ids = {headers["x-vivavoce-output-id"] for headers, _ in made.values()}
+    assert len(ids) == len(made)
+
+
+def test_the_mark_is_in_what_was_made_and_not_in_what_was_recorded(http: httpx2.Client, made: dict[str, Any]) -> None:
+    sounds = [(name, content, headers["x-vivavoce-output-id"]) for name, (headers, content) in made.items()]
+    originals = [("clip.flac", CLIP, None), ("stranger.flac", STRANGER, None), ("consent.flac", RECORDING, None)]
+    for name, content, output_id in [*sounds, *originals]:
+        answer = http.post("/v1/watermark/detect", files={"file": (name, content)})
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert found["verdict"] == ("ours" if output_id else "not_detected"), (name, found)
+        assert (found["score"] >= found["threshold"]) is bool(output_id)
+        if found["message"] is not None:
+            receipts = [http.get(f"/v1/outputs/{id_}/receipt").json()["mark_message"] for id_ in found["outputs"]]
+            assert set(receipts) <= {found["message"]}
+
+
+def test_another_tenant_hears_ours_and_not_whose(service: Service, made: dict[str, Any], http: httpx2.Client) -> None:
+    from typer.testing import CliRunner
+
+    from vivavoce.cli.keys import app
+
+    words = ["create", "--name", "x", "--scope", "detect", "--scope", "jobs:read", "--new-tenant", "Another"]
+    token = CliRunner().invoke(app, words, env={"VIVAVOCE_HOME": str(service.home)}).stdout.strip()
+    headers, content = made["speech.wav"]
+    with httpx2.Client(base_url=service.address, headers={"Authorization": f"Bearer {token}"}, timeout=120) as other:
+        found = other.post("/v1/watermark/detect", files={"file": ("x.wav", content)}).json()
+        assert (found["verdict"], found["outputs"]) == ("ours", [])
+        output, job = headers["x-vivavoce-output-id"], headers["x-vivavoce-job-id"]
+        for route in (f"/v1/outputs/{output}/receipt", f"/v1/jobs/{job}", f"/v1/jobs/{job}/output"):
+            assert other.get(route).status_code == 404
+
+
+def test_a_receipt_proves_itself(service: Service, http: httpx2.Client, made: dict[str, Any]) -> None:
+    """With the public key alone: the outcome's leaf names the digest of the very bytes that were served."""
+    headers, content = made["speech.mp3"]
+    receipt = http.get(f"/v1/outputs/{headers['x-vivavoce-output-id']}/receipt").json()
+    assert receipt["sha256"] == hashlib.sha256(content).hexdigest()
+    head = Checkpoint.open(receipt["checkpoint"], Verifier.parse(receipt["log_key"]))
+    for item in receipt["leaves"]:
+        leaf = merkle.leaf_hash(base64.b64decode(item["data"]))
+        path = [base64.b64decode(hash_) for hash_ in item["inclusion"]]
+        assert merkle.verify_inclusion(leaf, item["index"], head.size, path, head.root)
+    intent, outcome = (json.loads(base64.b64decode(item["data"])) for item in receipt["leaves"])
+    assert (intent["tag"], outcome["tag"]) == ("job:intent", "job:outcome")
+    assert outcome["facts"]["sha256"] == receipt["sha256"]
+    assert outcome["refs"]["output"] == receipt["output"] and intent["refs"]["job"] == receipt["job"]
+
+
+def test_the_same_key_gives_the_same_sound(http: httpx2.Client, voice: str, made: dict[str, Any]) -> None:
+    """One job, made once, served twice; and its output can be fetched again."""
+    body = {"model": "vivavoce", "voice": voice, "input": TEXT, "response_format": "wav", "seed": 5}
+    keyed = {"Idempotency-Key": "once"}
+    first = http.post("/v1/audio/speech", json=body, headers=keyed)
+    second = http.post("/v1/audio/speech", json=body, headers=keyed)
+    assert first.status_code == second.status_code == 200, first.text
+    assert first.headers["x-vivavoce-output-id"] == second.headers["x-vivavoce-output-id"]
+    again = http.get(f"/v1/jobs/{first.headers['x-vivavoce-job-id']}/output")
+    assert first.content == second.content == again.content
+
+
+def test_errors_are_the_packages_own(service: Service, client: openai.OpenAI, voice: str) -> None:
+    def speak(caller: openai.OpenAI = client, **changed: Any) -> Any:
+        asked = {"model": "vivavoce", "voice": voice, "input": TEXT} | changed
+        return caller.audio.speech.create(**asked)
+
+    with pytest.raises(openai.NotFoundError) as unknown:
+        speak(voice="alloy")
+    assert unknown.value.code == "unknown_voice"
+    with pytest.raises(openai.BadRequestError) as empty:
+        speak(input="")
+    assert empty.value.code == "text_empty"
+    with pytest.raises(openai.BadRequestError) as fast:
+        speak(speed=2.0)
+    assert (fast.value.code, fast.value.param) == ("speed_not_supported", "speed")
+    stranger = openai.OpenAI(base_url=f"{service.address}/v1", api_key="vv_wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError) as refused:
+        speak(stranger)
+    assert refused.value.code == "invalid_api_key"
+
+
+def test_withdrawal_ends_it_all(client: openai.OpenAI, http: httpx2.Client, made: dict[str, Any], consent: str) -> None:
+    """After it: no new sound, no conversion, no second download; and the log says why. Runs last but one."""
+    headers, _ = made["speech.wav"]
+    job = headers["x-vivavoce-job-id"]
+    voice = http.get(f"/v1/jobs/{job}").json()["voice"]
+    assert client.audio.voice_consents.delete(consent).deleted is True
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        client.audio.speech.create(model="vivavoce", voice=voice, input=TEXT)
+    assert refused.value.code == "consent_revoked"
+    converted = http.post(f"/v1/speech-to-speech/{voice}", files={"audio": ("x.flac", STRANGER)})
+    assert (converted.status_code, converted.json()["code"]) == (403, "consent_revoked")
+    fetched = http.get(f"/v1/jobs/{job}/output")
+    assert (fetched.status_code, fetched.json()["code"]) == (403, "consent_revoked")
+    entries = http.get("/v1/audit/entries", params={"limit": 500}).json()["data"]
+    tags = [item["entry"]["tag"] for item in entries]
+    assert "consent:revoke" in tags
+    withheld = next(item["entry"] for item in entries if item["entry"]["tag"] == "output:withhold")
+    assert withheld["facts"]["code"] == "consent_revoked" and withheld["refs"]["job"] == job
+
+
+def test_stopping_ends_the_worker_too(service: Service) -> None:
+    """SIGTERM: both processes end by themselves, and the key was printed once. Runs last."""
+    worker = re.search(r'vivavoce@[^"]*|"owner": "([^"]+)"', service.said())
+    assert worker is not None
+    assert service.stop() == 0
+    assert "worker_stopped" in service.said() and "worker_killed" not in service.said()
+    assert service.said().count(service.key) == 1
