@@ -119,7 +119,7 @@ class PatchLM(nn.Module):
         frames = self.embed_codes(patches).sum(2)
         encoded = self.input_local_transformer(frames, causal=not self.config.encoder_sees_all)
         speech = self.speech_group_downcast(encoded.flatten(1))
-        return torch.as_tensor(embedded.index_put((is_speech.nonzero(as_tuple=True)[0],), speech))
+        return torch.as_tensor(embedded.index_put((is_speech.nonzero(as_tuple=True)[0],), speech.to(embedded.dtype)))
 
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Embeddings of codes[..., channels]: [..., channels, encoder width]; a channel's "zero" id embeds to zero."""
