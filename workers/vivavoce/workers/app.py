@@ -9,7 +9,7 @@ from celery.signals import worker_shutting_down
 
 from vivavoce.workers.jobs import JobRunner
 from vivavoce.workers.reaper import Reaper
-from vivavoce.workers.tasknames import RUN_JOB
+from vivavoce.workers.tasknames import RUN_JOB, ring
 
 _log = structlog.get_logger("vivavoce.workers")
 
@@ -40,6 +40,8 @@ def work(runner: JobRunner) -> int:
     finally:
         worker_shutting_down.disconnect(on_shutdown)
         reaper.close()
+        while not host.unfinished.empty():
+            ring(app, host.unfinished.get())
         host.close()
     _log.info("worker_stopped")
     return int(worker.exitcode or 0)

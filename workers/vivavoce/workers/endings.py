@@ -18,7 +18,7 @@ from vivavoce.policy.errors import PolicyRefused
 from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.outcome import finish
 from vivavoce.sound import SoundError
-from vivavoce.watermark.errors import MarkError
+from vivavoce.watermark import MarkError
 
 
 class Again(Enum):
@@ -59,7 +59,7 @@ def ending(error: Exception) -> Ending:
         case ModelError():
             return Ending(JobStatus.FAILED, "model_error", str(error), Again.AT_ONCE)
         case MarkError():
-            return Ending(JobStatus.FAILED, "mark_error", "the watermark could not be computed", Again.AT_ONCE)
+            return Ending(JobStatus.REFUSED, f"mark_{error.code}", error.detail, Again.NEVER)
     return Ending(JobStatus.FAILED, "internal_error", "the job could not be carried out", Again.LATER)
 
 

@@ -6,11 +6,11 @@ import os
 import secrets
 import socket
 import threading
+from queue import SimpleQueue
 from typing import Self
 
 import torch
 from sqlalchemy.exc import SQLAlchemyError
-from vivavoce.model.engine import Engine, VoiceModel, default_folder
 
 from vivavoce.audit.log import Log
 from vivavoce.ledger.database import Database
@@ -18,9 +18,10 @@ from vivavoce.ledger.errors import LedgerError
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.schema import require_head
+from vivavoce.model.engine import Engine
 from vivavoce.model.errors import ModelError
-from vivavoce.watermark import Marker
-from vivavoce.watermark.errors import MarkError
+from vivavoce.model.voice_model import VoiceModel, default_folder
+from vivavoce.watermark import Marker, MarkError
 from vivavoce.workers.errors import StartError
 from vivavoce.workers.keeper import LeaseKeeper
 from vivavoce.workers.settings import WorkerSettings
@@ -48,6 +49,8 @@ class Host:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stopping = threading.Event()
         """Set when jobs still running must break off and be given back."""
+        self.unfinished: SimpleQueue[str] = SimpleQueue()
+        """Jobs for other workers, to be rung for once this one no longer listens itself."""
 
     @classmethod
     def open(cls, settings: WorkerSettings) -> Self:

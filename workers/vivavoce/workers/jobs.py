@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import structlog
-from vivavoce.model.engine import Generated
 
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.lease import Lease, claim, give_back
 from vivavoce.ledger.tables import Job, JobKind, JobStatus
+from vivavoce.model.voice_model import Generated
 from vivavoce.policy.admission import authorize_job, open_request
 from vivavoce.release import door
 from vivavoce.release.outcome import finish
@@ -47,6 +47,9 @@ class JobRunner:
     def run(self, job_id: str) -> None:
         """Run a job to its end, if it is to be had. Never raises: what can't be ended here is left to the reaper."""
         with structlog.contextvars.bound_contextvars(job_id=job_id):
+            if self.host.stopping.is_set():
+                self.host.unfinished.put(job_id)
+                return
             try:
                 lease = self._claim(job_id)
                 if lease is not None:
@@ -151,7 +154,7 @@ class JobRunner:
             given = give_back(session, hold.lease)
         _log.warning("job_given_back" if given else "job_lost", attempt=hold.lease.attempt)
         if given:
-            ring(self.host.celery, hold.lease.job_id)
+            self.host.unfinished.put(hold.lease.job_id)
 
     def _fail(self, lease: Lease, error: Exception) -> None:
         end = ending(error)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from vivavoce.model.engine import ConversionRequest, Reference, SpeechRequest
 
 from vivavoce.ledger.envelope import unseal
 from vivavoce.ledger.errors import SealBroken
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.tables import Job, JobKind, ReferenceClip, Subject
+from vivavoce.model.voice_model import ConversionRequest, Reference, SpeechRequest
 from vivavoce.sound import decode
 
 SLOWEST_SPEECH = 6.0

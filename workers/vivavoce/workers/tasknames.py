@@ -82,7 +82,7 @@ def _broker(url: str) -> dict[str, Any]:
     for folder in (queue, taken, control):
         folder.mkdir(parents=True, exist_ok=True)
     return {
-        "broker_url": "filesystem://",
+        "broker_url": "filesystem://localhost/",
         "broker_transport": "vivavoce.workers.doorbell:Transport",
         "broker_transport_options": {
             "data_folder_in": str(queue),
