@@ -30,8 +30,8 @@ from vivavoce.model.tokenizer_config import TokenizerConfig
 from vivavoce.model.training.voice_data import SPECIAL_NAMES, Clip, Example, Examples, byte_tokenizer, read_clips
 
 CHANNEL_WEIGHTS = (12.0, 8.0, 6.0, 4.0, 2.0, 2.0, 1.0, 1.0)  # stage 2 of the report
-TEXT_WEIGHT = 1.0  # the report's is 100: there the text is the model's own, here a script gives it
-HELD_OUT = 24  # clips
+TEXT_WEIGHT = 1.0  # the report's is 100; here a script gives the text, and all there is to learn is `<|empty|>`
+HELD_OUT = 24  # clips at most, and a tenth of them
 POOL = 16  # batches that are sorted by length together
 LOG_EVERY = 25  # steps
 SAVE_EVERY = 150.0  # seconds
@@ -68,7 +68,7 @@ def mini_config(codebooks: tuple[int, ...]) -> dict[str, Any]:
 
 
 def batch_loss(model: PatchLM, batch: list[Example]) -> tuple[Tensor, dict[str, float]]:
-    """Loss of a batch: cross-entropy of the target patches' codes, weighted by channel, and of the stream's text.
+    """Loss of a batch: cross-entropy of the target patches' codes, weighted by channel, and of their `<|empty|>`.
 
     Returns:
         The loss, and the mean cross-entropies in nats per id by name, for the log.
@@ -90,7 +90,15 @@ def batch_loss(model: PatchLM, batch: list[Example]) -> tuple[Tensor, dict[str, 
 
 
 def channel_losses(model: PatchLM, start: Tensor, patches: Tensor) -> Tensor:
-    """Cross-entropy per channel of the patch decoder, shown the true codes.
+    """Mean cross-entropy float32[channels] of the true codes; arguments as `taught_logits`."""
+    logits = taught_logits(model, start, patches)
+    return torch.stack(
+        [F.cross_entropy(one.flatten(0, 1), patches[..., channel].flatten()) for channel, one in enumerate(logits)]
+    )
+
+
+def taught_logits(model: PatchLM, start: Tensor, patches: Tensor) -> list[Tensor]:
+    """Logits of the patch decoder for every code of a patch, shown the true codes before it.
 
     Args:
         model: the language model.
@@ -98,7 +106,7 @@ def channel_losses(model: PatchLM, start: Tensor, patches: Tensor) -> Tensor:
         patches: int64[n, group_size, channels].
 
     Returns:
-        float32[channels].
+        Per channel [n, group_size, codes].
     """
     config = model.config
     embedded = torch.stack([table(patches[..., c]) for c, table in enumerate(model.speech_embeddings)], dim=2)
@@ -107,14 +115,11 @@ def channel_losses(model: PatchLM, start: Tensor, patches: Tensor) -> Tensor:
     inputs[:, 0] = start
     for channel, delay in enumerate(config.delays):
         # What is drawn at step s is the input of step s + 1; the last step's draw is nobody's input.
-        last = min(config.group_size, config.decoder_steps - 1 - delay)
-        inputs[:, delay + 1 : delay + 1 + last] += local[:, :last, channel]
+        count = min(config.group_size, config.decoder_steps - 1 - delay)
+        inputs[:, delay + 1 : delay + 1 + count] += local[:, :count, channel]
     states = model.local_transformer(inputs)
-    losses = []
-    for channel, (head, delay) in enumerate(zip(model.local_transformer_lm_heads, config.delays, strict=True)):
-        logits = head(states[:, delay : delay + config.group_size])
-        losses.append(F.cross_entropy(logits.flatten(0, 1), patches[..., channel].flatten()))
-    return torch.stack(losses)
+    heads = zip(model.local_transformer_lm_heads, config.delays, strict=True)
+    return [head(states[:, delay : delay + config.group_size]) for head, delay in heads]
 
 
 def _padded(row: Tensor, length: int, value: int) -> Tensor:
@@ -216,7 +221,7 @@ def _initialise(model: PatchLM) -> None:
 
 def _hold_out(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
     """The last clips with their pairs, and the rest without any clip of theirs."""
-    last = clips[-HELD_OUT:]
+    last = clips[-min(HELD_OUT, max(1, len(clips) // 10)) :]
     names = {clip.name for clip in last} | {clip.pair for clip in last}
     return [clip for clip in clips if clip.name in names], [clip for clip in clips if clip.name not in names]
 
