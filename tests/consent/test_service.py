@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.consent.world import NOW, RECORDING, SPEECH, World
+from tests.consent.world import NOW, RECORDING, SPEECH, World, on_sqlite
 
 from vivavoce.audit.errors import LogUnavailable
 from vivavoce.consent import ConsentInvalid, ConsentRefused, Purpose, Scope
@@ -55,6 +55,7 @@ def test_a_consent_is_kept_whole(world: World) -> None:
     assert (leaf["facts"]["purposes"], leaf["facts"]["territory"]) == (["audiobook"], ["DE"])
 
 
+@on_sqlite
 def test_no_personal_word_lies_open(world: World) -> None:
     """Neither name nor voice can be read from the log or the store."""
     made = create(world)

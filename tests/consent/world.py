@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select, text
 
 from vivavoce.audit.log import Log
@@ -27,6 +28,8 @@ SPEECH = Path(__file__).parents[1] / "data" / "speech"
 RECORDING = check_recording((SPEECH / "austen-0880.flac").read_bytes())
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TTL = timedelta(seconds=30)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For tests that ask nothing of the database."""
 
 
 @dataclass(frozen=True)

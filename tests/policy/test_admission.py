@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.consent.world import NOW, World
+from tests.consent.world import NOW, World, on_sqlite
 
 from vivavoce.audit.errors import LogUnavailable
 from vivavoce.consent import ConsentRefused, GrantRefused, Scope
@@ -129,6 +129,7 @@ def test_a_refused_request_leaves_intent_and_refusal_and_nothing_else(world: Wor
         assert refusal["facts"] == {"code": code, "kind": "speech"}
 
 
+@on_sqlite
 def test_text_from_outside_never_gets_into_the_log(world: World) -> None:
     """The log cannot forget: a name smuggled in as a voice or a purpose would stay for ever."""
     submission = world.submission("Jane Reader", purpose="for Jane Reader", format="Jane", language="Jane")
@@ -138,6 +139,7 @@ def test_text_from_outside_never_gets_into_the_log(world: World) -> None:
     assert "Jane" not in json.dumps(world.leaves("job:intent", "job:refuse"))
 
 
+@on_sqlite
 def test_a_full_store_admits_nothing(world: World, voice: str) -> None:
     """The request is stored and the input is not: the request does not stay behind."""
 
@@ -155,6 +157,7 @@ def test_a_full_store_admits_nothing(world: World, voice: str) -> None:
     assert world.snapshot() == before
 
 
+@on_sqlite
 def test_a_detection_needs_no_consent_and_is_sealed_too(world: World) -> None:
     sound = b"RIFF not looked at here"
     submission = world.submission(
@@ -203,6 +206,7 @@ def test_of_many_requests_with_one_key_one_becomes_a_job(world: World, voice: st
     assert len(world.store.list("jobs")) == 1
 
 
+@on_sqlite
 def test_a_swapped_or_altered_request_is_not_carried_out(world: World, voice: str) -> None:
     """Neither noise, nor another job's sealed request, nor a well-sealed other text gets past the digest."""
     first, second = (world.admit(world.submission(voice, request={"text": word})) for word in ("One", "Two"))
@@ -229,6 +233,7 @@ def test_a_swapped_or_altered_request_is_not_carried_out(world: World, voice: st
         opened()
 
 
+@on_sqlite
 def test_the_input_sound_is_bound_too(world: World, voice: str) -> None:
     submission = world.submission(voice, kind=JobKind.CONVERSION, input=b"my own voice", request={})
     job = world.admit(submission)
@@ -240,6 +245,7 @@ def test_the_input_sound_is_bound_too(world: World, voice: str) -> None:
             open_request(job, session, world.store, world.keyring)
 
 
+@on_sqlite
 @pytest.mark.parametrize("at_release", [False, True])
 def test_a_job_that_was_changed_after_admission_is_not_begun(world: World, at_release: bool) -> None:
     """Who can write rows, and has no signing key, moves no worker to use another voice or purpose."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import numpy as np
 from tests.consent.world import NOW, SPEECH, World
@@ -53,8 +54,10 @@ class QuickMarker:
         best = int(np.argmax(scores))
         return Finding(scores[best] > self.threshold, scores[best], best)
 
-    def _noise(self, message: int, length: int) -> np.ndarray:
-        return np.random.default_rng(message).choice([-1.0, 1.0], length)
+    @staticmethod
+    @cache
+    def _noise(message: int, length: int) -> np.ndarray:
+        return 2.0 * np.random.default_rng(message).integers(2, size=length) - 1.0
 
 
 def mark(world: World, format: Format = "wav", output_id: str | None = None) -> Marked:  # noqa: A002

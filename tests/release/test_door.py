@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta
 
 import pytest
-from tests.consent.world import NOW, World
+from tests.consent.world import NOW, World, on_sqlite
 from tests.release.desk import begin, fetch, finish_with, made, mark, put_down
 
 from vivavoce.audit.errors import LogUnavailable
@@ -81,6 +81,7 @@ def test_a_sound_goes_through_the_door_and_the_log_says_so(world: World, voice: 
     assert (delivery["facts"], delivery["actor"]) == ({"sha256": marked.sha256}, world.account.key_id)
 
 
+@on_sqlite
 def test_nothing_lies_open_in_the_store(world: World, voice: str) -> None:
     marked = mark(world)
     output = made(world, voice, marked)
@@ -101,6 +102,7 @@ def test_withdrawn_while_it_is_made_it_is_not_released(world: World, voice: str,
     assert (leaf["facts"]["status"], leaf["facts"]["code"]) == ("refused", "consent_revoked")
 
 
+@on_sqlite
 def test_run_out_while_it_is_made_it_is_not_released(world: World) -> None:
     voice = world.voice(world.consent(scope=Scope(lifetime=timedelta(seconds=20))))
     job, lease = begin(world, voice)
@@ -108,11 +110,13 @@ def test_run_out_while_it_is_made_it_is_not_released(world: World) -> None:
     nothing_came_out(world, job.id)
 
 
+@on_sqlite
 def test_work_that_began_in_time_may_be_released_after_the_grants_time(world: World, voice: str) -> None:
     _, lease = begin(world, voice)
     assert finish_with(world, put_down(world, lease), NOW + TTL + timedelta(minutes=5))
 
 
+@on_sqlite
 def test_a_job_that_was_turned_to_another_purpose_is_not_released(world: World, voice: str) -> None:
     job, lease = begin(world, voice)
     deposited = put_down(world, lease)
@@ -122,6 +126,7 @@ def test_a_job_that_was_turned_to_another_purpose_is_not_released(world: World, 
     nothing_came_out(world, job.id)
 
 
+@on_sqlite
 def test_erased_while_it_is_made_nothing_is_kept(world: World, voice: str, consent: str) -> None:
     job, lease = begin(world, voice)
     deposited = put_down(world, lease)
@@ -147,6 +152,7 @@ def test_withdrawn_before_the_download_it_is_withheld_for_good(world: World, voi
     assert len(world.leaves("output:deliver")) == 1
 
 
+@on_sqlite
 def test_run_out_before_the_download_it_is_withheld(world: World) -> None:
     voice = world.voice(world.consent(scope=Scope(lifetime=timedelta(days=1))))
     output = made(world, voice)
@@ -156,6 +162,7 @@ def test_run_out_before_the_download_it_is_withheld(world: World) -> None:
     assert handed.code == "consent_expired"
 
 
+@on_sqlite
 def test_a_suspension_withholds_only_as_long_as_it_lasts(world: World, voice: str, consent: str) -> None:
     output = made(world, voice)
     world.change(consent, status="suspended")
@@ -166,6 +173,7 @@ def test_a_suspension_withholds_only_as_long_as_it_lasts(world: World, voice: st
     assert isinstance(fetch(world, output.id), Released)
 
 
+@on_sqlite
 def test_an_output_that_somebody_withheld_stays_so(world: World, voice: str) -> None:
     output = made(world, voice)
     with world.database.write() as session:
@@ -176,6 +184,7 @@ def test_an_output_that_somebody_withheld_stays_so(world: World, voice: str) -> 
     assert handed.code == "takedown"
 
 
+@on_sqlite
 def test_after_erasure_an_output_is_noise(world: World, voice: str) -> None:
     output = made(world, voice)
     with world.database.write() as session:
@@ -185,6 +194,7 @@ def test_after_erasure_an_output_is_noise(world: World, voice: str) -> None:
     assert handed.code == "consent_erased"
 
 
+@on_sqlite
 def test_a_swapped_file_is_not_served(world: World, voice: str) -> None:
     """Noise, another output of the same voice, and even another sound that was sealed by the book for this place."""
     outputs = [made(world, voice) for _ in range(4)]
@@ -275,6 +285,7 @@ def test_the_same_sound_is_not_committed_twice(world: World, voice: str) -> None
     assert (world.count("output"), len(world.leaves("job:outcome"))) == (1, 1)
 
 
+@on_sqlite
 def test_nothing_personal_is_in_the_log(world: World, voice: str, consent: str) -> None:
     output = made(world, voice)
     fetch(world, output.id)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.consent.world import NOW, World
+from tests.consent.world import NOW, World, on_sqlite
 from tests.release.desk import begin
 
 from vivavoce.audit.errors import LogUnavailable
@@ -57,6 +57,7 @@ def test_a_stale_lease_ends_nothing(world: World, voice: str) -> None:
     assert len(outcomes(world)) == 1
 
 
+@on_sqlite
 def test_a_lease_on_one_job_does_not_end_another(world: World, voice: str) -> None:
     (_, lease), (other, _) = begin(world, voice), begin(world, voice)
     assert not end(world, lease, other.id)
@@ -97,6 +98,7 @@ def test_without_a_log_a_job_does_not_end(world: World, voice: str) -> None:
     assert world.job(job.id).status == JobStatus.RUNNING
 
 
+@on_sqlite
 def test_a_detection_ends_with_its_finding_and_only_numbers_are_logged(world: World) -> None:
     asked = world.submission(None, kind=JobKind.DETECTION, purpose=None, format=None, input=b"x", request={})
     job = world.admit(asked)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.consent.world import NOW, SPEECH, World
+from tests.consent.world import NOW, SPEECH, World, on_sqlite
 from tests.release.desk import SPOKEN, fetch, made
 
 from vivavoce.ledger.ids import new_id
@@ -102,6 +102,7 @@ def test_what_is_too_short_or_silent_to_carry_a_mark_does_not_leave(keyring: Key
             through(marker, keyring, "wav", Sound(samples, 16000, 1))
 
 
+@on_sqlite
 def test_from_request_to_download_with_the_real_marker(marker: Marker, world: World) -> None:
     voice = world.voice(world.consent())
     released = fetch(world, made(world, voice, through(marker, world.keyring, "opus")).id)
