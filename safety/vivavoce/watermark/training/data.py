@@ -98,7 +98,7 @@ class Speech:
         cut: Wave = np.zeros(samples, dtype=np.float32)
         for _ in range(10):
             start = int(rng.integers(0, len(self._all) - samples))
-            cut = self._all[start : start + samples].astype(np.float32) / 32768
+            cut = np.asarray(self._all[start : start + samples] / 32768, dtype=np.float32)
             if cut.std() > QUIET:
                 break
         return cut

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from vivavoce.watermark.training.edits import EDITS, crop
 SAVE_SECONDS = 120.0
 LOG_EVERY = 20  # steps
 SETTLED = 0.93  # share of bits read right at which they have come
-BITS_NEEDED, PRESENCE_NEEDED = 0.90, 0.90  # below these running shares the mark gets louder again, above softer
+BITS_NEEDED, PRESENCE_NEEDED = 0.84, 0.90  # below these running shares the mark gets louder again, above softer
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Plan:
     halving_steps: int = 2_000
     start_db: float = -8.0
     target_db: float = 20.0
-    step_db: float = 0.06
+    step_db: float = 0.08
     edits_from_db: float = 0.0
     shape_weight: float = 0.05
 
@@ -147,7 +148,7 @@ class Trainer:
             "networks": self.networks.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "progress": asdict(self.progress),
-            "plan": json.dumps(asdict(self.plan)),
+            "plan": _plain(self.plan),
         }
         half = self.folder / "checkpoint.pt.half"
         torch.save(state, half)
@@ -155,7 +156,7 @@ class Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self.folder / "checkpoint.pt", weights_only=True)
-        if state["plan"] != json.dumps(asdict(self.plan)):
+        if state["plan"] != _plain(self.plan):
             raise ValueError(f"{self.folder} holds a run of another plan: {state['plan']}")
         self.networks.load_state_dict(state["networks"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -165,6 +166,12 @@ class Trainer:
         line = json.dumps({"time": round(time.time(), 1), **asdict(self.progress)})
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    """The plan as lists, dictionaries and numbers, the way JSON would give it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
+    return plain
 
 
 def _masks(batch: int, samples: int, rng: np.random.Generator) -> np.ndarray:
