@@ -147,6 +147,7 @@ BAD: dict[str, Request] = {
     "a reference that is no number": SpeechRequest(
         "Hello", (Reference(torch.full((16000,), torch.nan), 16000, ""),), 1
     ),
+    "a reference at no rate": SpeechRequest("Hello", (Reference(torch.zeros(16000), 0, ""),), 1),
     "no time": SpeechRequest("Hello", VOICE, 1, max_seconds=0.0),
     "a time that is no number": SpeechRequest("Hello", VOICE, 1, max_seconds=float("nan")),
     "a negative seed": SpeechRequest("Hello", VOICE, -1),

@@ -78,7 +78,7 @@ class LMConfig:
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> LMConfig:
-        """Read the published `config.json` keys.
+        """Read the published `config.json` keys; what a file may leave out has Qwen2's defaults.
 
         Raises:
             CheckpointError: a key is missing, inconsistent, or asks for what this architecture does not have.
@@ -111,9 +111,9 @@ def _backbone(config: Mapping[str, Any]) -> StackConfig:
         heads=heads,
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        rope_theta=float(config["rope_theta"]),
+        rope_theta=float(config.get("rope_theta", 10000.0)),
         norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-        context=config["max_position_embeddings"],
+        context=config.get("max_position_embeddings", 32768),
     )
 
 
@@ -132,9 +132,9 @@ def _local(config: Mapping[str, Any], layers_key: str, width: int, ffn: int) -> 
         heads=heads,
         kv_heads=heads,
         head_dim=width // heads,
-        rope_theta=float(config["rope_theta"]),
+        rope_theta=float(config.get("rope_theta", 10000.0)),
         norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-        context=config["max_position_embeddings"],
+        context=config.get("max_position_embeddings", 32768),
     )
 
 

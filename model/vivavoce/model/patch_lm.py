@@ -166,7 +166,7 @@ class PatchLM(nn.Module):
         self,
         grids: Tensor | Iterable[Tensor],
         max_new_groups: int,
-        sampling: Sampling | TaskSampling = GREEDY,
+        sampling: Sampling | TaskSampling | None = None,
         stop_ids: Collection[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         min_new_groups: int = 0,
@@ -176,7 +176,7 @@ class PatchLM(nn.Module):
         Args:
             grids: one prompt int64[1 + channels, group_size * T], or several of any lengths.
             max_new_groups: groups to generate at most, at least 1.
-            sampling: how text ids and codes are drawn; one `Sampling` stands for both.
+            sampling: how text ids and codes are drawn; one `Sampling` stands for both, None for greedy.
             stop_ids: text ids that end a row; None: `<|eostm|>`.
             generator: source of chance. One per prompt, or one for all: then every prompt draws from a copy of its
                 state, so that a member of a batch equals its own single run.
@@ -190,8 +190,8 @@ class PatchLM(nn.Module):
             ModelError: a bad grid, more groups than the context holds, or weights that give no finite numbers.
         """
         prompts = [grids] if isinstance(grids, Tensor) and grids.dim() == 2 else list(grids)
-        if isinstance(sampling, Sampling):
-            sampling = TaskSampling(sampling, sampling)
+        if not isinstance(sampling, TaskSampling):
+            sampling = TaskSampling(sampling or GREEDY, sampling or GREEDY)
         stops = frozenset((self.special.eostm,) if stop_ids is None else stop_ids)
         decoder = Decoder(self)
         rows = [

@@ -163,11 +163,11 @@ class VoiceModel:
             if left < LEAST_SECONDS and encoded:
                 break
             wave = reference.wave[: int(left * reference.sample_rate)]
+            codes = self.tokenizer.encode(wave, reference.sample_rate).cpu()
             left -= len(wave) / reference.sample_rate
             disguised = None
             if task.wants("disguised"):
                 disguised = self.tokenizer.encode(wave, round(reference.sample_rate * DISGUISE)).cpu()
-            codes = self.tokenizer.encode(wave, reference.sample_rate).cpu()
             encoded.append(ReferenceCodes(codes, reference.transcript, disguised))
         return tuple(encoded)
 
