@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,29 +103,26 @@ class Installation:
 Make = Callable[..., Installation]
 
 
+@contextmanager
+def open_installation(home: Path, template: Path, **settings: Any) -> Iterator[Installation]:
+    """Open an installation in a folder, with generous limits unless settings say otherwise."""
+    home.mkdir()
+    shutil.copy(template, home / "ledger.sqlite3")
+    chosen = ApiSettings(**({"home": home, "requests_per_minute": 10_000, "wait_seconds": 0.2} | settings))
+    KeyRing.open(chosen.keys_folder, create=True)
+    app = create_app(chosen)
+    services: Services = app.state.services
+    with services.database.write() as session:
+        tenant = create_tenant(session, services.log, "test", datetime.now(UTC), "operator")
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Installation(client, services, tenant.id)
+
+
 @pytest.fixture
 def make(tmp_path: Path, _sqlite_template: Path) -> Iterator[Make]:
     """Make an installation with given settings."""
-    made: list[TestClient] = []
-
-    def installation(**settings: Any) -> Installation:
-        home = tmp_path / "home"
-        home.mkdir()
-        shutil.copy(_sqlite_template, home / "ledger.sqlite3")
-        chosen = ApiSettings(**({"home": home, "requests_per_minute": 10_000, "wait_seconds": 0.2} | settings))
-        KeyRing.open(chosen.keys_folder, create=True)
-        app = create_app(chosen)
-        client = TestClient(app, raise_server_exceptions=False)
-        client.__enter__()
-        made.append(client)
-        services: Services = app.state.services
-        with services.database.write() as session:
-            tenant = create_tenant(session, services.log, "test", datetime.now(UTC), "operator")
-        return Installation(client, services, tenant.id)
-
-    yield installation
-    for client in made:
-        client.__exit__(None, None, None)
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(open_installation(tmp_path / "home", _sqlite_template, **settings))
 
 
 @pytest.fixture

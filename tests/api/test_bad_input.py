@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.api.conftest import CLIP, RECORDING, Installation, Make
+from tests.api.conftest import CLIP, RECORDING, Installation, Make, open_installation
 from tests.api.sounds import bad_sounds
 
 from vivavoce.ledger.ids import new_id
@@ -35,7 +37,14 @@ def problem(answer: Any) -> dict[str, Any]:
     return dict(body)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path) -> Iterator[Installation]:
+    """One for all tests here: each compares what was before with what is after."""
+    with open_installation(tmp_path_factory.mktemp("bad") / "home", _sqlite_template) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
 def voice(installation: Installation) -> str:
     headers = installation.key()
     return installation.voice(headers, installation.consent(headers))

@@ -38,7 +38,6 @@ def test_the_overview_lists_all_commands_without_torch() -> None:
         (("worker",), "torch", "worker"),
         (("detect", __file__), "torch", "worker"),
         (("serve",), "uvicorn", "api"),
-        (("serve",), "fastapi", "api"),
     ],
 )
 def test_a_missing_extra_is_named(words: tuple[str, ...], absent: str, extra: str) -> None:
