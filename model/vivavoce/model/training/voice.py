@@ -145,7 +145,7 @@ class Training:
         self.model = PatchLM(self.config, special)
         _initialise(self.model)
         clips = read_clips(recipe.data, recipe.tokenizer, recipe.out / "codes")
-        held, taught = _hold_out(clips)
+        held, taught = hold_out(clips)
         builder = PromptBuilder(load_profile("mini"), self.config, special, wrapped)
         self.examples = Examples(taught, builder, self.config, special, recipe.seed, codec.frame_rate)
         held_out = Examples(held, builder, self.config, special, 0, codec.frame_rate)
@@ -219,7 +219,7 @@ def _initialise(model: PatchLM) -> None:
             torch.nn.init.normal_(weight, std=0.02 if weight.shape[0] > 1024 else weight.shape[-1] ** -0.5 / 2)
 
 
-def _hold_out(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+def hold_out(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
     """The last clips with their pairs, and the rest without any clip of theirs."""
     last = clips[-min(HELD_OUT, max(1, len(clips) // 10)) :]
     names = {clip.name for clip in last} | {clip.pair for clip in last}
