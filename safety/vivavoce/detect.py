@@ -79,7 +79,10 @@ def _examine(marker: Marker, file: Path) -> dict[str, Any]:
 
 
 def _table(findings: list[dict[str, Any]]) -> Table:
-    table = Table("file", "verdict", "score", "threshold", "message", "marked parts (s)")
+    table = Table()
+    table.add_column("file", overflow="fold")
+    for heading in ("verdict", "score", "threshold", "message", "marked parts (s)"):
+        table.add_column(heading)
     for finding in findings:
         if finding["verdict"] == "error":
             table.add_row(escape(finding["file"]), "[red]error[/]", escape(finding["error"]))

@@ -61,7 +61,9 @@ def list_() -> None:
     """List all keys; the keys themselves are not known any more."""
     with _ledger() as (database, _, _), database.read() as session:
         rows = session.scalars(select(ApiKey).order_by(ApiKey.id)).all()
-    table = Table("id", "tenant", "name", "begins with", "scopes", "made", "revoked")
+    table = Table()
+    for heading in ("id", "tenant", "name", "begins with", "scopes", "made", "revoked"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         revoked = row.revoked_at.isoformat(timespec="seconds") if row.revoked_at else ""
         made = row.created_at.isoformat(timespec="seconds")
