@@ -15,6 +15,7 @@ from vivavoce.model.grid import concatenate, join_grid, speech_groups, text_grou
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.sampling import SPEECH
+from vivavoce.model.script import Script
 
 PUBLISHED_7B = {
     "vocab_size": 151680,
@@ -41,7 +42,7 @@ PUBLISHED_7B = {
     "input_local_dim": 1024,
     "input_full_attention": True,
 }
-# The ids are of no matter for sizes; `<|empty|>` must be one that random weights can draw.
+# Which ids these are is of no matter for sizes.
 SPECIAL = SpecialIds(sosp=151665, eosp=151666, sostm=151670, eostm=151671, eot=151672, empty=151667)
 BYTES = 2  # bfloat16
 GIB = 2**30
@@ -79,10 +80,10 @@ def run_on_gpu(config: LMConfig, rows: int = 8, groups: int = 50) -> None:
         model = PatchLM(config, SPECIAL).requires_grad_(False).eval()
     frames = torch.randint(0, min(config.zero_ids), (config.channels, 250))
     prompt = join_grid(concatenate([text_groups(range(100), config), speech_groups(frames, config, SPECIAL.empty)]))
+    only_speech = Script(text_groups([SPECIAL.empty] * groups, config), torch.ones(groups, dtype=torch.bool))
     decoder = Decoder(model)
     for _ in range(rows):
-        only_speech = frozenset((SPECIAL.empty,))
-        decoder.join(Continuation(prompt, groups, SPEECH, frozenset(), only_ids=only_speech))
+        decoder.join(Continuation(prompt, groups, SPEECH, frozenset(), script=only_speech))
     decoder.step()  # warm up
     torch.cuda.synchronize()
     start = time.perf_counter()

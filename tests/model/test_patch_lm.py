@@ -15,6 +15,7 @@ from tokenizers import AddedToken, Tokenizer, models
 
 from vivavoce.model.checkpoint import CheckpointError
 from vivavoce.model.errors import ModelError
+from vivavoce.model.generation import Continuation, Decoder
 from vivavoce.model.grid import Groups, join_grid, split_grid
 from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.sampling import GREEDY, Sampler, Sampling, TaskSampling
@@ -172,6 +173,24 @@ def test_numbers_that_overflow_are_an_error() -> None:
     model.model.norm.weight.fill_(torch.inf)
     with pytest.raises(ModelError, match="finite"):
         model.generate(random_grid(model, 3, 2), 4)
+
+
+def test_a_row_that_overflows_leaves_its_neighbour_alone() -> None:
+    """Only the row whose numbers are not finite ends; the other goes on to what it gives alone."""
+    model = tiny_lm()
+    prompts = [random_grid(model, 3, 4), random_grid(model, 8, 2, 5)]
+    decoder = Decoder(model)
+    wishes = [Continuation(prompt, 6, TaskSampling(GREEDY, GREEDY), frozenset()) for prompt in prompts]
+    broken, sound = (decoder.join(wish) for wish in wishes)
+    decoder.step()
+    assert decoder._state is not None
+    with torch.inference_mode():
+        decoder._state.logits[0, 7] = torch.nan
+    assert decoder.step() == [broken]
+    while decoder.rows:
+        decoder.step()
+    assert (broken.finished, sound.finished) == ("broken", "length")
+    assert torch.equal(sound.grid(), model.generate(prompts[1], 6, stop_ids=())[0])
 
 
 def _publish(model: PatchLM, folder: Path, config: dict[str, object], drop: str = "") -> None:

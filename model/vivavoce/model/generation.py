@@ -36,8 +36,7 @@ class Continuation:
         stop_ids: text ids that end the row.
         generator: the row's own source of chance; None: the process's.
         min_groups: no stop id comes before so many groups.
-        only_ids: the only text ids that may come; None: all.
-        script: what the first groups must be; a row with a script ends with it.
+        script: what each group must be, as far as it says; as long as `max_groups`.
     """
 
     prompt: Tensor
@@ -46,7 +45,6 @@ class Continuation:
     stop_ids: frozenset[int]
     generator: torch.Generator | None = None
     min_groups: int = 0
-    only_ids: frozenset[int] | None = None
     script: Script | None = None
 
 
@@ -144,9 +142,6 @@ class Decoder:
             )
         if continuation.script is not None and len(continuation.script) != continuation.max_groups:
             raise ModelError("a script is as long as its output")
-        only = continuation.only_ids
-        if only is not None and not only - (continuation.stop_ids if continuation.min_groups else set()):
-            raise ModelError("no text id may come")
 
     def leave(self, row: Row) -> None:
         """Take a row out of the batch, finished or not."""
@@ -196,12 +191,8 @@ class Decoder:
         """bool[rows, vocab] of the text ids that may not come next; None where all may."""
         closed = torch.zeros(state.logits.shape, dtype=torch.bool)
         for row, line in zip(self.rows, closed, strict=True):
-            wish = row.continuation
-            if wish.only_ids is not None:
-                line.fill_(True)
-                line[list(wish.only_ids)] = False
-            if len(row.text) < wish.min_groups:
-                line[list(wish.stop_ids)] = True
+            if len(row.text) < row.continuation.min_groups:
+                line[list(row.continuation.stop_ids)] = True
         return closed.to(state.logits.device) if bool(closed.any()) else None
 
     def _draw_patches(self, state: State, text: Sequence[int]) -> Tensor:
