@@ -19,6 +19,8 @@ from torch.nn import functional
 
 from vivavoce.watermark.networks import SAMPLE_RATE
 
+MOST_SHIFT = SAMPLE_RATE // 10  # samples: 100 ms
+
 Edit = Callable[[Tensor, np.random.Generator], Tensor]
 
 # libsndfile takes a level instead of a bit rate. Measured at 16 kHz mono: MP3 0.0 -> 170, 0.5 -> 85, 0.8 -> 42 kbit/s;
@@ -97,15 +99,20 @@ def resample(waves: Tensor, rng: np.random.Generator) -> Tensor:
 EDITS: tuple[Edit, ...] = (nothing, nothing, noise, gain, polarity, low_pass, mp3, mp3, opus, opus, resample)
 
 
-def crop(waves: Tensor, present: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Cut up to 100 ms off the front, so that the detector cannot count on the generator's 20 ms grid.
+def crop(waves: Tensor, present: Tensor, shifts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Cut `shifts[row]` samples off the front of each row, and as much off the ends that all rows stay equally long.
 
     Args:
         waves: float32[batch, samples].
         present: float32[batch, samples], 1 where the mark is.
+        shifts: int64[batch], each below `MOST_SHIFT`.
 
     Returns:
-        Both, shorter by the same number of samples.
+        Both as float32[batch, samples - max(shifts)].
     """
-    start = int(rng.integers(0, SAMPLE_RATE // 10))
-    return waves[:, start:], present[:, start:]
+    length = waves.shape[-1] - int(shifts.max())
+    rows = list(enumerate(shifts.tolist()))
+    return (
+        torch.stack([waves[row, start : start + length] for row, start in rows]),
+        torch.stack([present[row, start : start + length] for row, start in rows]),
+    )

@@ -24,12 +24,12 @@ from torch.nn import functional
 from vivavoce.watermark.level import set_level
 from vivavoce.watermark.networks import SAMPLE_RATE, Networks, NetworkSize
 from vivavoce.watermark.training.data import Speech
-from vivavoce.watermark.training.edits import EDITS, crop
+from vivavoce.watermark.training.edits import EDITS, MOST_SHIFT, crop
 
 SAVE_SECONDS = 120.0
 LOG_EVERY = 20  # steps
 SETTLED = 0.93  # share of bits read right at which they have come
-BITS_NEEDED, PRESENCE_NEEDED = 0.84, 0.90  # below these running shares the mark gets louder again, above softer
+BITS_NEEDED, PRESENCE_NEEDED = 0.70, 0.90  # below these running shares the mark gets louder again, above softer
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Plan:
         start_db: Speech over mark at the first step.
         target_db: Speech over mark that the controller does not go beyond.
         step_db: Most that the level moves in one step.
-        edits_from_db: Edits and crops begin once the level has come this far.
+        edits_from_db: Edits begin once the level has come this far; crops begin with the teaching of presence.
         shape_weight: Weight of the spectral loss, used from `edits_from_db` on.
     """
 
@@ -119,9 +119,10 @@ class Trainer:
         editing = progress.snr_db >= plan.edits_from_db
         if editing:
             heard = _edited(heard, rng)
-            heard, present = crop(heard, present, rng)
+        shifts = _shifts(batch, rng) if progress.settled else np.zeros(batch, dtype=np.int64)
+        heard, present = crop(heard, present, shifts)
         logits = self.networks.look(heard)
-        losses, bits, presence = _losses(logits, present, message)
+        losses, bits, presence = _losses(logits, present, message, torch.from_numpy(shifts == 0))
         if editing:
             losses = losses + plan.shape_weight * _shape_loss(mark, waves)
         self.optimiser.zero_grad(set_to_none=True)
@@ -190,6 +191,17 @@ def _masks(batch: int, samples: int, rng: np.random.Generator) -> np.ndarray:
     return masks
 
 
+def _shifts(batch: int, rng: np.random.Generator) -> np.ndarray:
+    """Samples cut off the front of each cut: none of two neighbours, then up to 100 ms of the next two, and so on.
+
+    Presence has to be told at any offset from the generator's 20 ms grid. Bits are taught on the grid only: bits at
+    all offsets did not come at this size and in this time.
+    """
+    shifts = rng.integers(0, MOST_SHIFT, batch)
+    shifts[np.arange(batch) // 2 % 2 == 0] = 0
+    return shifts
+
+
 def _edited(heard: Tensor, rng: np.random.Generator) -> Tensor:
     """Deal the cuts into four hands and edit each hand in its own way."""
     order = torch.from_numpy(rng.permutation(heard.shape[0]))
@@ -199,12 +211,12 @@ def _edited(heard: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.cat(hands)[back]
 
 
-def _losses(logits: Tensor, present: Tensor, message: Tensor) -> tuple[Tensor, float, float]:
-    """Cross-entropy of presence for each sample and of bits for each cut; and the share of both told right."""
+def _losses(logits: Tensor, present: Tensor, message: Tensor, aligned: Tensor) -> tuple[Tensor, float, float]:
+    """Cross-entropy of presence for each sample and of bits for each aligned cut; and the share of both told right."""
     presence_logit = logits[:, 1] - logits[:, 0]
     localisation = functional.binary_cross_entropy_with_logits(presence_logit, present)
     marked = present.sum(dim=-1)
-    readable = marked > 0.2 * present.shape[-1]
+    readable = aligned & (marked > 0.2 * present.shape[-1])
     mean = (logits[:, 2:] * present.unsqueeze(1)).sum(dim=-1) / marked.clamp(min=1).unsqueeze(1)
     decoding = functional.binary_cross_entropy_with_logits(mean[readable], message[readable].float())
     right = ((mean[readable] > 0) == (message[readable] > 0)).float().mean()
