@@ -1,0 +1,98 @@
+"""Jobs that a worker carries out to their good end, alone and together."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.consent.world import SPEECH
+from tests.workers.house import LONG, SHORT, House, now
+
+from vivavoce.consent import Scope
+from vivavoce.ledger.tables import JobKind, JobStatus
+from vivavoce.release.door import Released, open_output
+from vivavoce.sound import decode
+from vivavoce.workers.jobs import JobRunner
+
+RECORDING = (SPEECH / "austen-0880.flac").read_bytes()
+
+
+def served(house: House, job_id: str) -> Released:
+    output = house.output(job_id)
+    assert output is not None
+    with house.database.write() as session:
+        released = open_output(
+            session, house.store, house.keyring, house.log, output.id, output.tenant_id, now(), actor="key_test"
+        )
+    assert isinstance(released, Released)
+    return released
+
+
+def detection(house: House, runner: JobRunner, sound: bytes) -> str:
+    asked = house.submission(None, kind=JobKind.DETECTION, request={}, input=sound, format=None, purpose=None)
+    job_id = house.admit(asked, now()).id
+    runner.run(job_id)
+    return job_id
+
+
+def test_speech_becomes_a_served_file(house: House, runner: JobRunner) -> None:
+    job_id = house.queue(SHORT, format="mp3")
+    runner.run(job_id)
+    job = house.check_one_end(job_id, JobStatus.SUCCEEDED)
+    assert (job.attempt, job.lease_owner) == (1, None)
+    output = house.output(job_id)
+    assert output is not None
+    assert (output.model_id, output.media_type) == (runner.host.model_id, "audio/mpeg")
+    sound = decode(served(house, job_id).data)
+    assert abs(sound.seconds - output.seconds) < 0.1
+    assert abs(sound.samples).max() > 0.001
+
+
+def test_conversion_speaks_with_the_voice(house: House, runner: JobRunner) -> None:
+    job_id = house.queue(kind=JobKind.CONVERSION, request={"seed": 3}, input=RECORDING)
+    runner.run(job_id)
+    house.check_one_end(job_id, JobStatus.SUCCEEDED)
+    assert decode(served(house, job_id).data).seconds > 0.5
+
+
+def test_detection_finds_the_output_that_a_mark_names(house: House, runner: JobRunner) -> None:
+    """A detection of our own file lists it among the outputs of its message; the unmarked original is not ours."""
+    job_id = house.queue(LONG)
+    runner.run(job_id)
+    output = house.output(job_id)
+    assert output is not None
+    ours = house.check_one_end(detection(house, runner, served(house, job_id).data), JobStatus.SUCCEEDED).result
+    assert ours is not None
+    assert ours["found"]
+    assert ours["score"] > ours["threshold"]
+    assert (output.id in ours["outputs"]) == (ours["message"] == output.message)
+    theirs = house.check_one_end(detection(house, runner, RECORDING), JobStatus.SUCCEEDED).result
+    assert theirs is not None
+    assert not theirs["found"]
+    assert theirs["outputs"] == []
+
+
+def test_requests_of_concurrent_jobs_share_a_batch(house: House, runner: JobRunner) -> None:
+    """One engine thread takes what several Celery threads ask for into one batch; each gets its own sound."""
+    job_ids = [house.queue(LONG, request={"text": LONG, "seed": seed}) for seed in range(3)]
+    before = runner.host.engine.rows_peak
+    with ThreadPoolExecutor(len(job_ids)) as pool:
+        list(pool.map(runner.run, job_ids))
+    assert max(before, runner.host.engine.rows_peak) >= 2
+    for job_id in job_ids:
+        house.check_one_end(job_id, JobStatus.SUCCEEDED)
+    assert len({served(house, job_id).sha256 for job_id in job_ids}) == len(job_ids)
+
+
+def test_two_workers_on_one_job_give_one_outcome(house: House, runner: JobRunner) -> None:
+    job_id = house.queue(SHORT)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(runner.run, [job_id] * 4))
+    assert house.check_one_end(job_id, JobStatus.SUCCEEDED).attempt == 1
+
+
+def test_a_consent_for_one_language_holds_up_to_the_end(house: House, runner: JobRunner) -> None:
+    """The language that was asked for at admission is asked for again in the worker and at release."""
+    _, voice_id = house.another_voice(Scope(languages=("en",)))
+    job_id = house.queue(SHORT, voice_id, language="en")
+    runner.run(job_id)
+    house.check_one_end(job_id, JobStatus.SUCCEEDED)
