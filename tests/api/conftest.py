@@ -118,6 +118,13 @@ def open_installation(home: Path, template: Path, **settings: Any) -> Iterator[I
         yield Installation(client, services, tenant.id)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path) -> Iterator[Installation]:
+    """An installation for all tests of one module."""
+    with open_installation(tmp_path_factory.mktemp("shared") / "home", _sqlite_template) as opened:
+        yield opened
+
+
 @pytest.fixture
 def make(tmp_path: Path, _sqlite_template: Path) -> Iterator[Make]:
     """Make an installation with given settings."""

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import update
-from tests.api.conftest import CLIP, RECORDING, Installation, Make, open_installation
+from tests.api.answers import openai_error, problem
+from tests.api.conftest import RECORDING, Installation, Make
 from tests.api.sounds import bad_sounds
 
 from vivavoce.ledger.ids import new_id
-from vivavoce.ledger.tables import Consent
 
 SPEAK = "/v1/audio/speech"
 SOUND_CODES = sorted(bad_sounds())
 
 
-def openai_error(answer: Any) -> dict[str, Any]:
-    """Read an error of the OpenAI-compatible routes."""
-    body = answer.json()
-    assert set(body) == {"error"} and set(body["error"]) == {"message", "type", "param", "code"}
-    assert body["error"]["message"]
-    return dict(body["error"])
-
-
-def problem(answer: Any) -> dict[str, Any]:
-    """Read a problem (RFC 9457)."""
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["status"] == answer.status_code and body["type"].endswith(body["code"]) and body["title"]
-    assert body["detail"]
-    return dict(body)
-
-
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path) -> Iterator[Installation]:
+def installation(shared: Installation) -> Installation:
     """One for all tests here: each compares what was before with what is after."""
-    with open_installation(tmp_path_factory.mktemp("bad") / "home", _sqlite_template) as opened:
-        yield opened
+    return shared
 
 
 @pytest.fixture(scope="module")
@@ -207,111 +184,6 @@ def test_forms_that_are_none(installation: Installation) -> None:
         openai_error(answer)
 
 
-@pytest.mark.parametrize("voice_id", ["nobody", f"voice_{'0' * 26}", "", "\x00", "\ud800", "x" * 5000])
-def test_unknown_voice(installation: Installation, voice_id: str) -> None:
-    headers = installation.key()
-    before, leaves = installation.state(), len(installation.leaves())
-    body = json.dumps({"voice": voice_id, "input": "hello"}).encode()
-    answer = installation.client.post(SPEAK, headers=headers | {"Content-Type": "application/json"}, content=body)
-    assert (answer.status_code, openai_error(answer)["code"]) == (404, "unknown_voice")
-    assert installation.state() == before
-    assert installation.tags(leaves) == ["job:intent", "job:refuse"]
-
-
-def test_a_foreign_voice_is_an_unknown_voice(installation: Installation, voice: str) -> None:
-    """Not even that it exists is told; its owner's log entries are not shown either."""
-    foreign = installation.key(tenant=installation.new_tenant())
-    unknown = f"voice_{'0' * 26}"
-    before = installation.state()
-    for route, send in {
-        "speak": lambda id_: installation.client.post(SPEAK, headers=foreign, json={"voice": id_, "input": "hi"}),
-        "convert": lambda id_: installation.client.post(
-            f"/v1/speech-to-speech/{id_}", headers=foreign, files={"audio": ("a.flac", CLIP)}
-        ),
-        "read": lambda id_: installation.client.get(f"/v1/audio/voices/{id_}", headers=foreign),
-        "delete": lambda id_: installation.client.delete(f"/v1/audio/voices/{id_}", headers=foreign),
-    }.items():
-        theirs, nobodys = send(voice), send(unknown)
-        assert theirs.status_code == nobodys.status_code == 404, route
-        assert theirs.json() == nobodys.json(), route
-    assert installation.state() == before
-    assert installation.client.get("/v1/audio/voices", headers=foreign).json()["data"] == []
-
-
-def test_a_foreign_consent_is_an_unknown_consent(installation: Installation) -> None:
-    owner = installation.key()
-    consent = installation.consent(owner)
-    foreign = installation.key(tenant=installation.new_tenant())
-    route = f"/v1/audio/voice_consents/{consent}"
-    answers = [
-        installation.client.get(route, headers=foreign),
-        installation.client.post(route, headers=foreign, json={"name": "Mine"}),
-        installation.client.delete(route, headers=foreign),
-        installation.client.post(
-            "/v1/audio/voices",
-            headers=foreign,
-            data={"name": "Stolen", "consent": consent},
-            files={"audio_sample": ("a.flac", CLIP)},
-        ),
-    ]
-    for answer in answers:
-        assert (answer.status_code, openai_error(answer)["code"]) == (404, "unknown_consent")
-    assert installation.client.get(route, headers=owner).json()["status"] == "verified"
-
-
-def test_revoked_and_expired_consents_refuse_with_their_reason(installation: Installation) -> None:
-    headers = installation.key()
-    consents = [installation.consent(headers), installation.consent(headers)]
-    voices = [installation.voice(headers, consent) for consent in consents]
-    assert installation.client.delete(f"/v1/audio/voice_consents/{consents[0]}", headers=headers).status_code == 200
-    with installation.services.database.write() as session:
-        past = datetime.now(UTC) - timedelta(days=1)
-        session.execute(update(Consent).where(Consent.id == consents[1]).values(expires_at=past))
-    before = installation.state()
-    for voice, consent, code in zip(voices, consents, ("consent_revoked", "consent_expired"), strict=True):
-        leaves = len(installation.leaves())
-        spoken = installation.client.post(SPEAK, headers=headers, json={"voice": voice, "input": "hello"})
-        assert (spoken.status_code, openai_error(spoken)["code"]) == (403, code)
-        converted = installation.client.post(
-            f"/v1/speech-to-speech/{voice}", headers=headers, files={"audio": ("a.flac", CLIP)}
-        )
-        assert (converted.status_code, problem(converted)["code"]) == (403, code)
-        founded = installation.client.post(
-            "/v1/audio/voices",
-            headers=headers,
-            data={"name": "x", "consent": consent},
-            files={"audio_sample": ("a.flac", CLIP)},
-        )
-        assert (founded.status_code, openai_error(founded)["code"]) == (403, code)
-        assert installation.tags(leaves) == ["job:intent", "job:refuse"] * 2 + ["voice:refuse"]
-    assert installation.state() == before
-
-
-def test_what_a_consent_does_not_cover_is_refused(installation: Installation) -> None:
-    headers = installation.key()
-    consent = installation.consent(headers, operations="speech", purposes="audiobook", languages="en")
-    voice = installation.voice(headers, consent)
-    body = {"voice": voice, "input": "hello", "purpose": "audiobook", "language": "en-GB"}
-
-    def speak(**changed: Any) -> str:
-        sent = {name: value for name, value in (body | changed).items() if value is not None}
-        answer = installation.client.post(SPEAK, headers=headers | {"Prefer": "respond-async"}, json=sent)
-        return "admitted" if answer.status_code == 202 else f"{answer.status_code} {openai_error(answer)['code']}"
-
-    assert speak() == "admitted"
-    assert speak(purpose=None) == "403 purpose_not_covered"
-    assert speak(purpose="advertising") == "403 purpose_not_covered"
-    assert speak(language="de") == "403 language_not_covered"
-    assert speak(language=None) == "403 language_not_covered"
-    converted = installation.client.post(
-        f"/v1/speech-to-speech/{voice}",
-        headers=headers,
-        data={"purpose": "audiobook"},
-        files={"audio": ("a.flac", CLIP)},
-    )
-    assert (converted.status_code, problem(converted)["code"]) == (403, "operation_not_covered")
-
-
 def test_a_body_that_is_too_large(make: Make) -> None:
     """By its announced length, and when it comes in chunks and announces none."""
     installation = make(max_body_bytes=64 * 1024)
@@ -353,6 +225,13 @@ def test_what_is_not_there(installation: Installation, route: str) -> None:
 def test_bad_paging_of_the_log(installation: Installation, query: str) -> None:
     answer = installation.client.get(f"/v1/audit/entries?{query}", headers=installation.key())
     assert (answer.status_code, problem(answer)["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("query", ["after=x", "after=%00", "after=", "limit=0", "limit=101", "limit=1.5"])
+def test_bad_paging_of_lists(installation: Installation, query: str) -> None:
+    for route in ("/v1/audio/voices", "/v1/audio/voice_consents"):
+        answer = installation.client.get(f"{route}?{query}", headers=installation.key())
+        assert (answer.status_code, openai_error(answer)["code"]) == (400, "invalid_request")
 
 
 def test_wrong_methods(installation: Installation) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from tests.api.conftest import RECORDING, Installation
+import pytest
+from tests.api.conftest import RECORDING, Installation, Make
 
 from vivavoce.api.scopes import Scope
 from vivavoce.audit import merkle
@@ -51,6 +52,30 @@ def test_the_life_of_a_consent(installation: Installation) -> None:
         "consent:read",
     ]
     assert not any("Ada" in str(leaf) for leaf in installation.leaves())
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_the_same_on_postgresql(make: Make, database_url: str) -> None:
+    """What SQLite does not mind and PostgreSQL does: types, locks, read-only snapshots, NUL in texts."""
+    installation = make(database_url=database_url)
+    headers, client = installation.key(), installation.client
+    assert client.get("/readyz").status_code == 200
+    consent = installation.consent(headers)
+    voice = installation.voice(headers, consent)
+    for route in ("/v1/audio/voices/%00", "/v1/jobs/%00", "/v1/outputs/%00/receipt", "/v1/audio/voice_consents/%00"):
+        assert client.get(route, headers=headers).status_code == 404
+    said = {"voice": voice, "input": "hello"}
+    keyed = headers | {"Prefer": "respond-async", "Idempotency-Key": "once"}
+    first, second = (client.post("/v1/audio/speech", headers=keyed, json=said) for _ in range(2))
+    assert first.status_code == 202 and first.json()["id"] == second.json()["id"]
+    assert client.delete(f"/v1/jobs/{first.json()['id']}", headers=headers).json()["status"] == "cancelled"
+    renamed = client.post(f"/v1/audio/voice_consents/{consent}", headers=headers, json={"name": "New"})
+    assert renamed.json()["name"] == "New"
+    assert client.get("/v1/audio/voice_consents?limit=1", headers=headers).json()["data"][0]["id"] == consent
+    assert client.delete(f"/v1/audio/voices/{voice}", headers=headers).status_code == 200
+    assert client.delete(f"/v1/audio/voice_consents/{consent}", headers=headers).status_code == 200
+    assert client.get("/v1/audio/voices", headers={"Authorization": "Bearer vv_x"}).status_code == 401
+    assert client.get("/v1/audit/entries?limit=500", headers=headers).json()["data"]
 
 
 def test_pages_are_whole_and_do_not_overlap(installation: Installation) -> None:

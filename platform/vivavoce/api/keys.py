@@ -89,7 +89,8 @@ def revoke_key(session: Session, log: Log, key_id: str, now: datetime, actor: st
     Raises:
         UnknownKey: There is none of this id.
     """
-    row = session.get(ApiKey, key_id, with_for_update=True)
+    # NO KEY UPDATE: a job that is being admitted holds the log's lock and takes KEY SHARE on the row.
+    row = session.get(ApiKey, key_id, with_for_update={"key_share": True})
     if row is None:
         raise UnknownKey(key_id)
     if row.revoked_at is None:

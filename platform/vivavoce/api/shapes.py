@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vivavoce.ledger.tables import Consent, Job, JobKind, JobStatus, Operation, Voice
 
 Item = TypeVar("Item", bound=BaseModel)
 
+After = Annotated[str | None, Query(pattern=r"^[a-z]{2,6}_[0-9a-z]{26}$", description="Id of the last item seen.")]
+Limit = Annotated[int, Query(ge=1, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="The same seed and request give the same sound.")]
 
 

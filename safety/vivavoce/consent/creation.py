@@ -125,6 +125,8 @@ def rename(session: Session, log: Log, keyring: KeyRing, consent: Consent, name:
         Erased: The speaker has left.
     """
     name = _checked_name(name)
+    # The row before the log, as everywhere: a withdrawal that runs beside this would otherwise wait for it for ever.
+    session.refresh(consent, with_for_update={"key_share": True})
     subject = session.get_one(Subject, consent.subject_id)
     sealed = seal(keyring, subject, name.encode(), _name_place(consent.id))
     entry = Entry(Tag.CONSENT_UPDATE, consent.tenant_id, actor, {"consent": consent.id, "subject": subject.id})

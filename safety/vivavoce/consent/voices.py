@@ -79,22 +79,10 @@ def create_voice(
     consent = _usable(session, tenant_id, consent_id, now)
     subject = session.get_one(Subject, consent.subject_id)
     voice = Voice(id=new_id("voice"), tenant_id=tenant_id, consent_id=consent.id, name=name, created_at=now)
-    clip_id = new_id("clip")
-    place = f"clips/{clip_id}"
     session.add(voice)
     session.flush()
-    session.add(
-        ReferenceClip(
-            id=clip_id,
-            voice_id=voice.id,
-            object_key=place,
-            sha256=clip.sha256,
-            seconds=clip.seconds,
-            transcript_sealed=seal(keyring, subject, clip.transcript.encode(), _transcript_place(clip_id)),
-        )
-    )
     log.append(session, _entry(Tag.VOICE_CREATE, voice, consent, actor, {"clip_seconds": round(clip.seconds, 2)}))
-    put_staged(session, store, place, seal(keyring, subject, clip.data, place.encode()))
+    _keep(session, store, keyring, subject, voice, clip)
     return voice
 
 
@@ -114,7 +102,8 @@ def delete_voice(session: Session, log: Log, voice: Voice, actor: str, now: date
     Raises:
         ConsentRefused: `voice_deleted`: somebody else was first.
     """
-    session.refresh(voice, with_for_update=True)
+    # NO KEY UPDATE: a job that is being admitted holds the log's lock and takes KEY SHARE on the row.
+    session.refresh(voice, with_for_update={"key_share": True})
     if voice.deleted_at is not None:
         raise ConsentRefused("voice_deleted", "the voice has been deleted")
     voice.deleted_at = now
@@ -126,6 +115,25 @@ def _usable(session: Session, tenant_id: str, consent_id: str, now: datetime) ->
     find_consent(session, tenant_id, consent_id)
     # Held until the transaction ends: a withdrawal comes before the voice, or after it.
     return require_in_force(session, consent_id, now, lock=True)
+
+
+def _keep(session: Session, store: ObjectStore, keyring: KeyRing, subject: Subject, voice: Voice, clip: Clip) -> None:
+    """Store a clip and what is said in it, sealed under the speaker's key."""
+    clip_id = new_id("clip")
+    place = f"clips/{clip_id}"
+    transcript = seal(keyring, subject, clip.transcript.encode(), _transcript_place(clip_id))
+    session.add(
+        ReferenceClip(
+            id=clip_id,
+            voice_id=voice.id,
+            object_key=place,
+            sha256=clip.sha256,
+            seconds=clip.seconds,
+            transcript_sealed=transcript,
+        )
+    )
+    session.flush()
+    put_staged(session, store, place, seal(keyring, subject, clip.data, place.encode()))
 
 
 def _checked(what: str, text: str, longest: int) -> str:

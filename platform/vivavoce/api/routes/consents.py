@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Form, UploadFile
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from vivavoce.api.gate import Caller, allowed
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here, Services, now
-from vivavoce.api.shapes import Body, ConsentView, Deleted, FormBody, Page, consent_view, page
+from vivavoce.api.shapes import After, Body, ConsentView, Deleted, FormBody, Limit, Page, consent_view, page
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.creation import rename
@@ -100,8 +100,8 @@ def create(
 def read_all(
     caller: Reader,
     here: Here,
-    after: Annotated[str | None, Query(max_length=40)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: After = None,
+    limit: Limit = 20,
 ) -> Page[ConsentView]:
     """List the tenant's consents, newest first. The reading of names is logged."""
     statement = select(Consent).where(Consent.tenant_id == caller.tenant_id).order_by(Consent.id.desc())

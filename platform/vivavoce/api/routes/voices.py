@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Form, UploadFile
 from sqlalchemy import select
 
 from vivavoce.api.gate import Caller, allowed
 from vivavoce.api.problems import Problem
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here, Services, now
-from vivavoce.api.shapes import Deleted, FormBody, Page, VoiceView, page, voice_view
+from vivavoce.api.shapes import After, Deleted, FormBody, Limit, Page, VoiceView, page, voice_view
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.errors import ConsentInvalid, ConsentRefused
@@ -70,8 +70,8 @@ def create(form: Annotated[NewVoice, Form(media_type="multipart/form-data")], ca
 def read_all(
     caller: Reader,
     here: Here,
-    after: Annotated[str | None, Query(max_length=40)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: After = None,
+    limit: Limit = 20,
 ) -> Page[VoiceView]:
     """List the tenant's voices, newest first."""
     mine = select(Voice).where(Voice.tenant_id == caller.tenant_id, Voice.deleted_at.is_(None))
