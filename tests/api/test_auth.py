@@ -192,4 +192,5 @@ def test_a_refusal_that_cannot_be_logged_is_no_entry(installation: Installation,
     answer = installation.client.post("/v1/audio/speech", headers=headers, json={"voice": "v", "input": "hi"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "log_unavailable")
     ready = installation.client.get("/readyz")
-    assert (ready.status_code, ready.json()["log"]) == (503, "unavailable")
+    states = ready.json()
+    assert (ready.status_code, states["log"], states["database"]) == (503, "unavailable", "ok")

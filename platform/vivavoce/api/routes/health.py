@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from vivavoce.api.services import Here, Services
@@ -32,7 +33,12 @@ def alive() -> dict[str, str]:
 @router.get("/readyz")
 def ready(here: Here) -> JSONResponse:
     """Ask database, log, store and broker; 503 if one of them does not answer."""
-    checks: dict[str, Callable[[Services], None]] = {"log": _check_log, "store": _check_store, "broker": _check_broker}
+    checks: dict[str, Callable[[Services], None]] = {
+        "database": _check_database,
+        "log": _check_log,
+        "store": _check_store,
+        "broker": _check_broker,
+    }
     states = {name: _state(name, check, here) for name, check in checks.items()}
     good = all(state == "ok" for state in states.values())
     return JSONResponse({"status": "ok" if good else "unavailable", **states}, 200 if good else 503)
@@ -45,6 +51,11 @@ def _state(name: str, check: Callable[[Services], None], here: Services) -> str:
         _log.error("not_ready", part=name, error=type(error).__name__)
         return "unavailable"
     return "ok"
+
+
+def _check_database(here: Services) -> None:
+    with here.database.read() as session:
+        session.execute(select(1))
 
 
 def _check_log(here: Services) -> None:
