@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import environ
@@ -25,7 +24,7 @@ START_SECONDS = 120
 REQUEST_SECONDS = 240
 TEXT = "He might even have been made amiable himself."
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoFailed(Exception):
@@ -114,9 +113,9 @@ class Walk:
         voice = self.found_voice(consent, speaker[1:3])
         made = [self.speak(voice, "wav"), self.speak(voice, "mp3"), self.convert(voice, stranger)]
         self.find_marks(made, [speaker[0], stranger])
-        self.verify_log("the log as it stands", self.export("log.zip"))
+        self.verify_log("the log as it stands", self.export("log.jsonl"))
         self.withdraw(consent, voice)
-        bundle = self.export("log-after-withdrawal.zip")
+        bundle = self.export("log-after-withdrawal.jsonl")
         self.verify_log("the log after withdrawal", bundle)
         self.tamper(bundle)
 
@@ -198,11 +197,11 @@ class Walk:
 
     def tamper(self, bundle: Path) -> None:
         """A tampered copy of the log is found out, loudly."""
-        forged = self.output / "log-tampered.zip"
-        with zipfile.ZipFile(bundle) as source, zipfile.ZipFile(forged, "w") as target:
-            for name in source.namelist():
-                data = source.read(name)
-                target.writestr(name, data.replace(b"consent:revoke", b"consent:create", 1))
+        forged = self.output / "log-tampered.jsonl"
+        genuine = bundle.read_bytes()
+        if b"consent:revoke" not in genuine:
+            raise DemoFailed("the log does not know of the withdrawal")
+        forged.write_bytes(genuine.replace(b"consent:revoke", b"consent:update", 1))
         done = self._run("audit", "verify", str(forged))
         if done.returncode == 0:
             raise DemoFailed("a tampered log was believed")
