@@ -1,0 +1,1 @@
+"""What is measured, and against what: each bench is a command, none is a test."""
