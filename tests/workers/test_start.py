@@ -39,10 +39,17 @@ def test_a_worker_without_marker_weights_ends_at_once(house: House, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("setting", "reason"),
-    [("marker_folder", "watermark"), ("model_folder", "model"), ("keys_dir", "key"), ("database_url", "migrate")],
+    [
+        ("marker_folder", "watermark"),
+        ("model_folder", "model"),
+        ("keys_dir", "key"),
+        ("database_url", "migrate"),
+        ("device", "abacus"),
+    ],
 )
 def test_a_worker_that_lacks_something_says_what(house: House, tmp_path: Path, setting: str, reason: str) -> None:
-    value = f"sqlite:///{tmp_path}/empty.sqlite3" if setting == "database_url" else tmp_path / "nothing"
+    broken = {"database_url": f"sqlite:///{tmp_path}/empty.sqlite3", "device": "abacus"}
+    value = broken.get(setting, tmp_path / "nothing")
     with pytest.raises(StartError, match=reason):
         Host.open(house.settings.model_copy(update={setting: value}))
 

@@ -6,22 +6,21 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Self
 
 import torch
-from sqlalchemy.exc import SQLAlchemyError
 
 from vivavoce.audit.log import Log
 from vivavoce.ledger.database import Database
-from vivavoce.ledger.errors import LedgerError
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.schema import require_head
 from vivavoce.model.engine import Engine
-from vivavoce.model.errors import ModelError
 from vivavoce.model.voice_model import VoiceModel, default_folder
-from vivavoce.watermark import Marker, MarkError
+from vivavoce.watermark import Marker
 from vivavoce.workers.errors import StartError
 from vivavoce.workers.keeper import LeaseKeeper
 from vivavoce.workers.settings import WorkerSettings
@@ -59,21 +58,17 @@ class Host:
         Raises:
             StartError: Database, keys, marker or model are not usable. Nothing falls back to working without.
         """
-        if torch.device(settings.device).type == "cpu":
-            # The engine's batch and the marker run beside one another; more threads each only get in their way.
-            torch.set_num_threads(1)
-        try:
+        with _needed("the ledger is not usable"):
             require_head(settings.database_url)
             keyring = KeyRing.open(settings.keys_folder)
             store = ObjectStore(settings.objects_url)
+        with _needed("the watermark cannot be loaded, and no sound leaves without one"):
             marker = Marker.load(settings.marker_folder, device=settings.device)
+        with _needed("the voice model cannot be loaded"):
             model = VoiceModel.from_pretrained(settings.model_folder or default_folder(), device=settings.device)
-        except MarkError as error:
-            raise StartError(f"the watermark cannot be loaded, and no sound leaves without one: {error}") from error
-        except ModelError as error:
-            raise StartError(f"the voice model cannot be loaded: {error}") from error
-        except (LedgerError, SQLAlchemyError, OSError, ValueError) as error:
-            raise StartError(f"the ledger is not usable: {error}") from error
+        if torch.device(settings.device).type == "cpu":
+            # The engine's batch and the marker run beside one another; more threads each only get in their way.
+            torch.set_num_threads(1)
         engine = Engine(model, max_rows=settings.concurrency)
         return cls(settings, Database(settings.database_url), store, keyring, marker, engine, model.model_id)
 
@@ -81,4 +76,14 @@ class Host:
         """Let go of everything; call it when no job runs any more."""
         self.keeper.close()
         self.engine.close()
+        self.celery.close()
         self.database.close()
+
+
+@contextmanager
+def _needed(reason: str) -> Iterator[None]:
+    """Turn whatever goes wrong into the reason why this worker cannot start."""
+    try:
+        yield
+    except Exception as error:
+        raise StartError(f"{reason}: {error or type(error).__name__}") from error
