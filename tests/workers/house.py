@@ -113,6 +113,15 @@ class House(World):
         wait_for(lambda: self.store.list(f"outputs/{job_id}") == named, "the sweep")
         return job
 
+    def exit_of(self, worker: BaseProcess, job_id: str) -> int | None:
+        """Wait for a worker's death; None if the job has ended under it, or nothing comes of it."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while worker.exitcode is None and not JobStatus(self.job(job_id).status).final:
+            worker.join(0.1)
+            if time.monotonic() > deadline:
+                break
+        return worker.exitcode
+
     @contextmanager
     def worker(self, crash: str | None = None, **changes: object) -> Iterator[BaseProcess]:
         """A worker process; with `crash`, one that kills itself by SIGKILL at that point of its first job."""
