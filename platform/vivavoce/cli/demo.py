@@ -23,6 +23,10 @@ START_SECONDS = 120
 """How long a service may take to start: the worker loads model and mark first."""
 REQUEST_SECONDS = 240
 TEXT = "He might even have been made amiable himself."
+WEAKNESS = (
+    "The voice model in this package is small and was trained for minutes on a CPU, so that the path is real. "
+    "Do not expect intelligible words; its model card says what it is (model/vivavoce/model/weights/mini)."
+)
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -102,6 +106,7 @@ class Walk:
         self.home = home
         self.speech = speech
         self.output = output
+        self.jobs: list[str] = []
         rows = (speech / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
         self.clips: list[dict[str, Any]] = [json.loads(row) for row in rows]
 
@@ -111,6 +116,7 @@ class Walk:
         stranger = next(clip for clip in self.clips if clip["speaker"] != self.clips[0]["speaker"])
         consent = self.give_consent(speaker[0])
         voice = self.found_voice(consent, speaker[1:3])
+        console.print(f"[yellow]![/] {WEAKNESS}")
         made = [self.speak(voice, "wav"), self.speak(voice, "mp3"), self.convert(voice, stranger)]
         self.find_marks(made, [speaker[0], stranger])
         self.verify_log("the log as it stands", self.export("log.jsonl"))
@@ -182,7 +188,7 @@ class Walk:
     def verify_log(self, what: str, bundle: Path) -> None:
         """Verify an exported log offline."""
         done = self._command("audit", "verify", str(bundle))
-        _say("Log", f"{what} verifies offline: {' '.join(done.split())}")
+        _say("Log", f"{what}: {done.splitlines()[0]}, checked offline")
 
     def withdraw(self, consent: str, voice: str) -> None:
         """The consent is withdrawn; the next request is refused with the reason."""
@@ -194,6 +200,10 @@ class Walk:
         if refused.status_code != 403 or error.get("code") != "consent_revoked":
             raise DemoFailed(f"after withdrawal a request was answered {refused.status_code}: {refused.text[:300]}")
         _say("Withdrawn", f"the next request is refused: {refused.status_code} {error['code']}: {error['message']}")
+        withheld = self.client.get(f"/v1/jobs/{self.jobs[0]}/output")
+        if withheld.status_code == 200:
+            raise DemoFailed("a sound was still handed out after the withdrawal")
+        _say("Withheld", f"what was made before stays here: {withheld.status_code} {withheld.json()['code']}")
 
     def tamper(self, bundle: Path) -> None:
         """A tampered copy of the log is found out, loudly."""
@@ -212,6 +222,7 @@ class Walk:
             raise DemoFailed(f"{name}: {answer.status_code} {answer.text[:500]}")
         path = self.output / name
         path.write_bytes(answer.content)
+        self.jobs.append(answer.headers["X-Vivavoce-Job-Id"])
         _say(
             "Released",
             f"{path}, {len(answer.content) / 1000:.0f} kB after {seconds:.1f} s, "
