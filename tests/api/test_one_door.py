@@ -1,0 +1,132 @@
+"""One door, at run time: every route is driven to its answer, and only what was released comes out as sound."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
+from sqlalchemy import select
+from tests.api.conftest import CLIP, RECORDING, Installation, Make
+from tests.api.test_auth import routes
+from tests.release.desk import LABELS, SPOKEN, QuickMarker
+
+from vivavoce.api import flow, serving
+from vivavoce.api.services import Services
+from vivavoce.ledger.ids import new_id
+from vivavoce.ledger.lease import claim
+from vivavoce.ledger.tables import Job, JobKind, JobStatus, Output
+from vivavoce.release import door
+from vivavoce.release.outcome import finish
+
+SOUNDING = {
+    ("POST", "/v1/audio/speech"),
+    ("POST", "/v1/speech-to-speech/{voice_id}"),
+    ("GET", "/v1/jobs/{job_id}/output"),
+}
+FOUND = {"found": False, "score": 0.1, "threshold": 0.5, "message": None, "confidence": 0.0, "model_id": "m"}
+
+
+def work(services: Services, job_id: str) -> None:
+    """Do a job at once, with a quick mark, through the real door."""
+    now = datetime.now(UTC)
+    with services.database.write() as session:
+        lease = claim(session, job_id, "test", now, timedelta(seconds=60))
+        assert lease is not None
+        job = session.get_one(Job, job_id)
+        if job.kind == JobKind.DETECTION:
+            found = FOUND | {"segments": [], "seconds": 3.0, "outputs": []}
+            assert finish(session, services.log, lease, job_id, JobStatus.SUCCEEDED, result=found, now=now)
+            return
+    marked = door.prepare(
+        SPOKEN.samples,
+        SPOKEN.sample_rate,
+        "wav",
+        new_id("out"),
+        marker=QuickMarker(),
+        keyring=services.keyring,
+        labels=LABELS,
+    )
+    with services.database.read() as session:
+        deposited = door.deposit(session, services.store, services.keyring, lease, marked)
+    with services.database.write() as session:
+        assert door.commit(session, services.log, services.keyring, deposited, now) is not None
+
+
+class Driver:
+    """Asks every route for its best answer."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.headers = installation.key()
+        consent = installation.consent(self.headers)
+        voice = installation.voice(self.headers, consent)
+        self.bodies: dict[tuple[str, str], dict[str, Any]] = {
+            ("POST", "/v1/audio/voice_consents"): {
+                "data": {"name": "x", "language": "en"},
+                "files": {"recording": ("a", RECORDING)},
+            },
+            ("POST", "/v1/audio/voice_consents/{consent_id}"): {"json": {"name": "y"}},
+            ("POST", "/v1/audio/voices"): {
+                "data": {"name": "x", "consent": consent},
+                "files": {"audio_sample": ("a", CLIP)},
+            },
+            ("POST", "/v1/audio/speech"): {"json": {"voice": voice, "input": "hello", "response_format": "wav"}},
+            ("POST", "/v1/speech-to-speech/{voice_id}"): {
+                "params": {"output_format": "wav"},
+                "files": {"audio": ("a", CLIP)},
+            },
+            ("POST", "/v1/watermark/detect"): {"files": {"file": ("a", CLIP)}},
+            ("GET", "/v1/audit/proofs/inclusion"): {"params": {"index": 0, "size": 1}},
+            ("GET", "/v1/audit/proofs/consistency"): {"params": {"old": 0, "new": 1}},
+        }
+        assert self.ask("POST", "/v1/audio/speech").status_code == 200
+        with installation.services.database.read() as session:
+            output = session.scalars(select(Output)).one()
+        self.ids = {"voice_id": voice, "consent_id": consent, "job_id": output.job_id, "output_id": output.id}
+
+    def ask(self, method: str, path: str) -> Any:
+        """Send a route what it asks for; a POST that is not known here is an error, so that a new one is noticed."""
+        body = self.bodies[method, path] if method == "POST" else self.bodies.get((method, path), {})
+        address = path.format(**self.ids) if "{" in path else path
+        return self.installation.client.request(method, address, headers=self.headers, **body)
+
+
+def test_only_what_was_released_comes_out_of_any_route(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[door.Released] = []
+
+    def watched(*arguments: Any, **more: Any) -> door.Released | door.Withheld:
+        handed = door.open_output(*arguments, **more)
+        assert isinstance(handed, door.Released)
+        released.append(handed)
+        return handed
+
+    installation = make(wait_seconds=5)
+    monkeypatch.setattr(serving, "open_output", watched)
+    monkeypatch.setattr(flow, "ring", lambda _, job_id: work(installation.services, job_id))
+    driver, sounding = Driver(installation), set()
+    (first,) = released
+    pieces = first.data[1000:1030], base64.b64encode(first.data[900:1200])[:40], first.data[1000:1030].hex().encode()
+    asked = {(method, route.path) for route in routes(installation) for method in route.methods}
+    for method, path in sorted(asked, key=lambda route: (route[0] == "DELETE", route)):
+        released.clear()
+        answer = driver.ask(method, path)
+        expected = 409 if (method, path) == ("DELETE", "/v1/jobs/{job_id}") else 200
+        assert answer.status_code == expected, (method, path, answer.text[:200])
+        kind = answer.headers["content-type"].partition(";")[0]
+        if kind in ("application/json", "application/problem+json", "text/plain"):
+            assert not released and not any(piece in answer.content for piece in pieces), path
+            continue
+        (handed,) = released
+        assert (answer.content, kind) == (handed.data, handed.media_type)
+        sounding.add((method, path))
+    assert sounding == SOUNDING
+
+
+def test_nothing_but_our_routes_is_mounted(installation: Installation) -> None:
+    """No folder of files, no socket, no page beside them: only FastAPI's own description."""
+    app: Any = installation.client.app
+    others = [route.path for route in iter_route_contexts(app.routes) if not isinstance(route.original_route, APIRoute)]
+    assert others == ["/openapi.json"]
