@@ -199,6 +199,13 @@ def test_a_body_that_is_too_large(make: Make) -> None:
     assert (upload.status_code, problem(upload)["code"]) == (413, "body_too_large")
 
 
+@pytest.mark.parametrize("length", ["1" * 30, "1" * 5000])
+def test_a_length_that_no_number_holds(installation: Installation, length: str) -> None:
+    headers = installation.key() | {"Content-Type": "application/json", "Content-Length": length}
+    answer = installation.client.post(SPEAK, headers=headers, content=b"{}")
+    assert (answer.status_code, openai_error(answer)["code"]) == (413, "body_too_large")
+
+
 @pytest.mark.parametrize(
     "route",
     [
