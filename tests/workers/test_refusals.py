@@ -17,6 +17,9 @@ from vivavoce.ledger.envelope import destroy_subject_key
 from vivavoce.ledger.lease import claim
 from vivavoce.ledger.tables import Consent, Job, JobKind, JobStatus, ReferenceClip, Subject
 from vivavoce.policy.admission import admit
+from vivavoce.release.marking import LADDER
+from vivavoce.sound import Samples
+from vivavoce.watermark import Detection, Marker
 from vivavoce.workers.jobs import JobRunner
 from vivavoce.workers.reaper import Reaper
 
@@ -220,3 +223,29 @@ def test_a_stopping_worker_gives_its_job_back(house: House, runner: JobRunner) -
     assert house.outcomes(job_id) == []
     runner.run(job_id)
     house.check_one_end(job_id, JobStatus.SUCCEEDED)
+
+
+class BlindAtFirst(Marker):
+    """The real marker, whose detector sees nothing for its first looks."""
+
+    blind_looks: int
+
+    def detect(self, samples: Samples, sample_rate: int) -> Detection:
+        self.blind_looks -= 1
+        found = super().detect(samples, sample_rate)
+        return found if self.blind_looks < 0 else dataclasses.replace(found, found=False, message=None)
+
+
+@pytest.mark.parametrize(("attempts", "status", "code"), [(1, "succeeded", None), (99, "refused", "mark_not_found")])
+def test_a_sound_whose_mark_is_not_found_gets_another_message(
+    house: House, runner: JobRunner, monkeypatch: pytest.MonkeyPatch, attempts: int, status: str, code: str | None
+) -> None:
+    """Each attempt draws another output id, hence another mark; only when none is found the job is refused."""
+    marker = BlindAtFirst.load()
+    marker.blind_looks = attempts * len(LADDER.strengths)
+    monkeypatch.setattr(runner.host, "marker", marker)
+    job_id = house.queue(SHORT)
+    for _ in range(runner.host.settings.max_attempts):
+        runner.run(job_id)
+    job = house.check_one_end(job_id, JobStatus(status), code)
+    assert job.attempt == (2 if code is None else runner.host.settings.max_attempts)

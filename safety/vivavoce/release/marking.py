@@ -32,7 +32,7 @@ class Ladder:
     unmarked sound, Le Roux et al. 2019) is too audible to be served, whatever it would achieve.
     """
 
-    strengths: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0)
+    strengths: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0, 2.8)
     least_si_snr_db: float = 10.0
 
 
