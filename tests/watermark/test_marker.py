@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from vivavoce.model import AudioTokenizer
+from vivavoce.model.voice_model import default_folder
 from vivavoce.sound import SPEECH_RATE, decode, encode, resample
 from vivavoce.watermark import Detection, Marker, MarkError
 from vivavoce.watermark import marker as marker_module
@@ -52,6 +54,17 @@ def test_the_mark_is_found_in_every_format_and_only_where_it_is(marker: Marker, 
     assert not unmarked.found
     assert unmarked.message is None
     assert unmarked.segments == ()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_generated_speech_is_told_apart_too(marker: Marker, form: str) -> None:
+    """What our own model makes sounds duller than a recording; unmarked, it must not pass for marked."""
+    tokenizer = AudioTokenizer.from_pretrained(default_folder() / "tokenizer")
+    for name in ("austen-0880", "goforward"):
+        clip = tokenizer.decode(tokenizer.encode(torch.from_numpy(CLIPS[name]), SPEECH_RATE)).numpy()
+        assert tokenizer.sample_rate == SPEECH_RATE
+        assert not heard(marker, clip, form).found
+        assert heard(marker, marker.embed(clip, SPEECH_RATE, MESSAGE), form).found
 
 
 def noises() -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import soundfile
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from vivavoce.watermark.networks import SAMPLE_RATE
 
 SUFFIXES = {".flac", ".wav", ".opus", ".ogg", ".mp3"}
-HELD_OUT_EVERY = 10  # each tenth file (by name) is kept for calibration and evaluation
+HELD_OUT_EVERY = 10  # one of ten files, by a hash of its name, is kept for calibration and evaluation
 SECONDS_PER_FILE = 20.0
 QUIET = 1e-3  # full scale 1.0: a cut below this loudness is a pause, and drawn again
 
@@ -27,7 +28,7 @@ Wave = NDArray[np.float32]
 def speech_files(folders: Sequence[Path], *, held_out: bool) -> list[Path]:
     """The audio files under `folders`, sorted by name: those for training, or those held out."""
     files = sorted((f for d in folders for f in d.rglob("*") if f.suffix in SUFFIXES), key=lambda f: f.name)
-    return [f for i, f in enumerate(files) if (i % HELD_OUT_EVERY == 0) == held_out]
+    return [f for f in files if (crc32(f.stem.encode()) % HELD_OUT_EVERY == 0) == held_out]
 
 
 def read_16k(path: Path) -> Wave:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import av
 import numpy as np
 import soundfile
 import soxr
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vivavoce.sound import decode
 from vivavoce.watermark.networks import SAMPLE_RATE
 
 MOST_SHIFT = SAMPLE_RATE // 10  # samples: 100 ms
@@ -87,6 +89,29 @@ def opus(waves: Tensor, rng: np.random.Generator) -> Tensor:
     return _straight_through(waves, lambda flat: _coded(flat, "OGG", "OPUS", level))
 
 
+def aac(waves: Tensor, rng: np.random.Generator) -> Tensor:
+    """AAC at 48 to 96 kbit/s and 24 kHz, shifted back by the delay that ADTS cannot state."""
+    rate, delay = 24_000, 1024  # Hz, samples
+    bits_per_second = int(rng.integers(48_000, 96_000))
+
+    def process(flat: NDArray[np.float32]) -> NDArray[np.float32]:
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="adts") as file:
+            stream = file.add_stream("aac", rate=rate)
+            if not isinstance(stream, av.AudioStream):
+                raise TypeError("aac is no audio codec")
+            stream.layout, stream.bit_rate = "mono", bits_per_second
+            wave = np.asarray(soxr.resample(flat.clip(-1, 1), SAMPLE_RATE, rate), dtype=np.float32)
+            frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="fltp", layout="mono")
+            frame.sample_rate = rate
+            file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+        heard = decode(buffer.getvalue()).samples[delay:]
+        return np.asarray(soxr.resample(heard, rate, SAMPLE_RATE), dtype=np.float32)
+
+    return _straight_through(waves, process)
+
+
 def resample(waves: Tensor, rng: np.random.Generator) -> Tensor:
     """Down to 8 or 11.025 kHz (or up to 24 kHz) and back."""
     rate = int(rng.choice([8_000, 11_025, 24_000]))
@@ -96,7 +121,7 @@ def resample(waves: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 # One entry for each chance: lossy codecs are what every served file goes through.
-EDITS: tuple[Edit, ...] = (nothing, nothing, noise, gain, polarity, low_pass, mp3, mp3, opus, opus, resample)
+EDITS: tuple[Edit, ...] = (nothing, nothing, noise, gain, polarity, low_pass, mp3, mp3, opus, opus, aac, aac, resample)
 
 
 def crop(waves: Tensor, present: Tensor, shifts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
