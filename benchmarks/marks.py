@@ -1,7 +1,7 @@
 """How often the mark is found in each format, and how often where there is none: `python -m benchmarks.marks FOLDER...`
 
 Each clip is marked and encoded as a release would do it, then decoded and looked at; and the same without the mark.
-The clips are those of the folders that training never reads (one of ten files, by a hash of its name), brought to 24 kHz.
+The clips are those of the folders that training never reads (one of ten files, by a hash of its name), at 24 kHz.
 """
 
 from __future__ import annotations
