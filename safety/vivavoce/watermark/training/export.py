@@ -41,8 +41,8 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
-        """Halfway between the highest unmarked score and the lowest percent of the marked, but at least 0.5."""
-        highest, low = float(self.unmarked.max()), float(np.quantile(self.marked, 0.01))
+        """Halfway between the highest unmarked score and the lowest twentieth of the marked, but at least 0.5."""
+        highest, low = float(self.unmarked.max()), float(np.quantile(self.marked, 0.05))
         return round(max(LOWEST, (highest + max(highest, low)) / 2), 4)
 
 
@@ -93,7 +93,7 @@ def export(
     training["calibration"] = {
         "clips": clips,
         "unmarked_highest": round(float(scores.unmarked.max()), 4),
-        "marked_lowest_percent": round(float(np.quantile(scores.marked, 0.01)), 4),
+        "marked_lowest_twentieth": round(float(np.quantile(scores.marked, 0.05)), 4),
         "marked_found": round(float((scores.marked >= scores.threshold).mean()), 4),
     }
     save(out, networks, settings(scores.threshold))
