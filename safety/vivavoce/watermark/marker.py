@@ -27,6 +27,9 @@ Samples = NDArray[np.float32]
 
 MIN_SECONDS = 0.5  # shorter sounds hold no mark that could be found with any certainty
 SILENCE = 1e-3  # peak, full scale 1.0 (-60 dBFS): a mark that follows the speech has nothing to follow here
+# A vocoder leaves traces with a period of its own, which at some offsets from the networks' hop look like the mark. The
+# true mark is seen at any offset, so presence is the mean over five of them, no two a multiple of a stride apart.
+OFFSETS = (0, 61, 127, 190, 254)  # samples
 BLOCK = 10 * SAMPLE_RATE  # samples
 BEFORE = SAMPLE_RATE  # samples of context; more than the causal networks look back
 AFTER = SAMPLE_RATE // 10  # samples of context; more than the loudness looks ahead
@@ -108,7 +111,7 @@ class Marker:
             return Detection(False, 0.0, None, 0.0, (), self.threshold)
         wave = _resample(samples, sample_rate, SAMPLE_RATE)
         frames = np.concatenate([self._look(block, kept) for block, kept in self._blocks(wave)])
-        return read(frames, self.threshold)
+        return read(frames, self.threshold, self._settings.bit_temperature)
 
     def _blocks(self, wave: Samples) -> Iterator[tuple[Tensor, slice]]:
         """Blocks of float32[1, samples] with context, and which of their samples count."""
@@ -126,10 +129,17 @@ class Marker:
     @torch.inference_mode()
     def _look(self, wave: Tensor, kept: slice) -> Samples:
         """float32[frames, 1 + bits]: presence in [0, 1] and bit logits, averaged over each 10 ms."""
-        logits = self._networks.look(wave)[0, :, kept]
-        rows = torch.cat([(logits[1:2] - logits[:1]).sigmoid(), logits[2:]])
+        looks = [self._networks.look(wave[:, offset:])[0] for offset in OFFSETS]
+        presence = torch.stack([_present(look, wave.shape[-1]) for look in looks]).mean(dim=0)
+        rows = torch.cat([presence, looks[0][2:]])[:, kept]
         frames = functional.avg_pool1d(rows, HOP, ceil_mode=True)
         return np.asarray(frames.T.cpu().numpy())
+
+
+def _present(logits: Tensor, samples: int) -> Tensor:
+    """Presence in [0, 1] as float32[1, samples]; what a later offset did not see at the front is its first value."""
+    presence = (logits[1:2] - logits[:1]).sigmoid()
+    return functional.pad(presence, (samples - presence.shape[-1], 0), mode="replicate")
 
 
 def _resample(samples: Samples, from_rate: int, to_rate: int) -> Samples:

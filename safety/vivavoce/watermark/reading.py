@@ -45,13 +45,13 @@ class Detection:
     threshold: float
 
 
-def read(frames: Frames, threshold: float) -> Detection:
+def read(frames: Frames, threshold: float, bit_temperature: float) -> Detection:
     """Judge float32[frames, 1 + bits], as the detector gives them for 10 ms each."""
     presence = frames[:, 0]
     score = float(_running_mean(presence, WINDOW).max())
     if score < threshold:
         return Detection(False, score, None, 0.0, (), threshold)
-    message, confidence = _message(frames)
+    message, confidence = _message(frames, bit_temperature)
     return Detection(True, score, message, confidence, _segments(presence), threshold)
 
 
@@ -62,9 +62,9 @@ def _running_mean(values: Frames, width: int) -> Frames:
     return np.asarray((sums[width:] - sums[:-width]) / width, dtype=np.float32)
 
 
-def _message(frames: Frames) -> tuple[int, float]:
+def _message(frames: Frames, bit_temperature: float) -> tuple[int, float]:
     """Bits by the mean of their logits, each frame counting as much as the mark is present in it."""
-    logits = np.average(frames[:, 1:], axis=0, weights=frames[:, 0] + 1e-9)
+    logits = np.average(frames[:, 1:], axis=0, weights=frames[:, 0] + 1e-9) / bit_temperature
     message = sum(1 << k for k, logit in enumerate(logits) if logit > 0)
     return message, float(1 / (1 + np.exp(-np.abs(logits).min())))
 

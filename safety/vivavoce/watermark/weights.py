@@ -26,6 +26,7 @@ class Settings:
         level_db: Speech over mark at strength 1.0.
         threshold: Score from which on a mark counts as found; from calibration.
         training: How they were made (command, seed, steps); for readers, not for the code.
+        bit_temperature: Divisor of the bits' logits, so that their confidence is no greater than they deserve.
     """
 
     model_id: str
@@ -33,6 +34,7 @@ class Settings:
     level_db: float
     threshold: float
     training: dict[str, Any]
+    bit_temperature: float = 1.0
 
 
 def save(folder: Path, networks: Networks, settings: Settings) -> None:
@@ -77,4 +79,9 @@ def _settings(config: dict[str, Any]) -> Settings:
     threshold = float(config["threshold"])
     if not 0 < threshold < 1:
         raise ValueError(f"threshold {threshold} is not between 0 and 1")
-    return Settings(str(config["model_id"]), size, float(config["level_db"]), threshold, dict(config["training"]))
+    temperature = float(config["bit_temperature"])
+    if not temperature >= 1:
+        raise ValueError(f"bit temperature {temperature} is below 1")
+    return Settings(
+        str(config["model_id"]), size, float(config["level_db"]), threshold, dict(config["training"]), temperature
+    )

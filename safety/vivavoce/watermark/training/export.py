@@ -24,6 +24,7 @@ from vivavoce.watermark.weights import Settings, save
 
 PROVISIONAL = 0.5  # threshold while calibrating
 CLIP_SECONDS = 5.0
+UNSURE = 0.9  # a confidence from which on readers take a message for certain
 LOWEST = 0.5  # a threshold below this would call a sound marked that is more likely not
 
 
@@ -34,10 +35,17 @@ class Calibration:
     Attributes:
         unmarked: float64[clips * edits].
         marked: float64[clips * edits].
+        surest_wrong: The highest confidence in a message that was read wrong (0.5 if none was).
     """
 
     unmarked: np.ndarray
     marked: np.ndarray
+    surest_wrong: float
+
+    @property
+    def bit_temperature(self) -> float:
+        """What keeps wrong messages well below 0.9: half the logit of 0.9, since louder marks are read surer."""
+        return round(max(1.0, _logit(self.surest_wrong) / (0.5 * _logit(UNSURE))), 3)
 
     @property
     def threshold(self) -> float:
@@ -48,15 +56,22 @@ class Calibration:
 
 def calibrate(marker: Marker, clips: Sequence[Wave], seed: int) -> Calibration:
     """Score each clip (float32[samples], 16 kHz) with each edit, unmarked and marked."""
-    unmarked, marked = [], []
+    unmarked, marked, surest_wrong = [], [], 0.5
     for number, clip in enumerate(track(clips, "calibrating")):
         rng = np.random.default_rng((seed, number))
         message = int(rng.integers(0, 2**marker.bits))
         with_mark = marker.embed(clip, SAMPLE_RATE, message)
         for edit in dict.fromkeys(EDITS):
             unmarked.append(marker.detect(_through(edit, clip, rng), SAMPLE_RATE).score)
-            marked.append(marker.detect(_through(edit, with_mark, rng), SAMPLE_RATE).score)
-    return Calibration(np.array(unmarked), np.array(marked))
+            ours = marker.detect(_through(edit, with_mark, rng), SAMPLE_RATE)
+            marked.append(ours.score)
+            if ours.message not in (None, message):
+                surest_wrong = max(surest_wrong, ours.message_confidence)
+    return Calibration(np.array(unmarked), np.array(marked), surest_wrong)
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
 
 
 def _through(edit: Edit, wave: Wave, rng: np.random.Generator) -> Wave:
@@ -85,18 +100,19 @@ def export(
     networks.load_state_dict(state["networks"])
     training: dict[str, Any] = {"plan": plan, "progress": progress, "torch": torch.__version__}
 
-    def settings(threshold: float) -> Settings:
-        return Settings(name, networks.size, round(progress["snr_db"], 2), threshold, training)
+    def settings(threshold: float, bit_temperature: float = 1.0) -> Settings:
+        return Settings(name, networks.size, round(progress["snr_db"], 2), threshold, training, bit_temperature)
 
     save(out, networks, settings(PROVISIONAL))
     scores = calibrate(Marker.load(out), list(held_out_clips(data, clips)), plan["seed"])
     training["calibration"] = {
         "clips": clips,
+        "surest_wrong_message": round(scores.surest_wrong, 4),
         "unmarked_highest": round(float(scores.unmarked.max()), 4),
         "marked_lowest_twentieth": round(float(np.quantile(scores.marked, 0.05)), 4),
         "marked_found": round(float((scores.marked >= scores.threshold).mean()), 4),
     }
-    save(out, networks, settings(scores.threshold))
+    save(out, networks, settings(scores.threshold, scores.bit_temperature))
     Console().print(f"threshold {scores.threshold}", training["calibration"])
 
 
