@@ -62,12 +62,16 @@ def test_bad_reference_clip(installation: Installation, code: str) -> None:
 
 @pytest.mark.parametrize("code", SOUND_CODES)
 def test_bad_sound_for_conversion_and_detection(installation: Installation, voice: str, code: str) -> None:
-    """They are refused before anything is asked of a consent or a worker."""
+    """They are refused before anything is asked of a consent or a worker, and the log has request and refusal."""
     headers = installation.key()
     before = installation.state()
+    intents = {"audio": "job:intent", "file": "detect:intent"}
     for route, field in ((f"/v1/speech-to-speech/{voice}", "audio"), ("/v1/watermark/detect", "file")):
+        leaves = len(installation.leaves())
         answer = installation.client.post(route, headers=headers, files={field: ("x.wav", bad_sounds()[code])})
         assert (answer.status_code, problem(answer)["code"]) == (422, code)
+        intent, refusal = installation.leaves(leaves)
+        assert (intent["tag"], refusal["tag"], refusal["facts"]["code"]) == (intents[field], "job:refuse", code)
     assert installation.state() == before
 
 

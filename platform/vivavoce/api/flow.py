@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Header, Request, Response
+from fastapi import Header, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
@@ -19,6 +20,7 @@ from vivavoce.consent.errors import ConsentRefused
 from vivavoce.ledger.tables import Job, JobStatus
 from vivavoce.policy.admission import Submission, admit, refuse
 from vivavoce.policy.errors import PolicyRefused
+from vivavoce.sound import SoundError, decode, require_speech
 from vivavoce.workers.tasknames import ring
 
 IdempotencyKey = Annotated[str | None, Header(description="The same key and body give the same job, made once.")]
@@ -39,12 +41,27 @@ def submit(services: Services, submission: Submission) -> Job:
         with services.database.write() as session:
             job = admit(session, services.log, services.keyring, services.store, submission, now())
     except (ConsentRefused, PolicyRefused) as refusal:
-        with services.database.write() as session:
-            refuse(session, services.log, submission, refusal.code)
+        _log_refusal(services, submission, refusal.code)
         raise
     if job.status == JobStatus.QUEUED:
         ring(services.bell, job.id)
     return job
+
+
+def with_input(services: Services, submission: Submission, upload: UploadFile, min_seconds: float) -> Submission:
+    """Put an uploaded sound into a request; one that cannot be taken is refused and logged like any other request.
+
+    Raises:
+        SoundError: Not readable as sound, too long, too short or silent.
+        LogUnavailable: The refusal cannot be logged.
+    """
+    data = upload.file.read()
+    try:
+        require_speech(decode(data, max_seconds=services.settings.max_upload_seconds), min_seconds)
+    except SoundError as refusal:
+        _log_refusal(services, submission, refusal.code)
+        raise
+    return replace(submission, input=data)
 
 
 async def finished(services: Services, job_id: str) -> Job:
@@ -89,6 +106,11 @@ def accepted(job: Job) -> JSONResponse:
     """Answer 202 with a job and its address."""
     headers = {"Location": f"/v1/jobs/{job.id}", "X-Vivavoce-Job-Id": job.id, "Preference-Applied": "respond-async"}
     return JSONResponse(job_view(job, [], None).model_dump(mode="json"), 202, headers)
+
+
+def _log_refusal(services: Services, submission: Submission, code: str) -> None:
+    with services.database.write() as session:
+        refuse(session, services.log, submission, code)
 
 
 def _look(services: Services, job_id: str) -> Job:

@@ -7,13 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 
-from vivavoce.api.flow import IdempotencyKey, Prefer, sound_answer
+from vivavoce.api.flow import IdempotencyKey, Prefer, sound_answer, with_input
 from vivavoce.api.gate import Caller, allowed
 from vivavoce.api.routes.speech import SOUND
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here
 from vivavoce.api.shapes import FormBody, Seed
-from vivavoce.api.uploads import read_sound
 from vivavoce.consent import Purpose
 from vivavoce.ledger.tables import JobKind
 from vivavoce.policy.requests import Submission
@@ -46,7 +45,6 @@ async def convert(
     prefer: Prefer = None,
 ) -> Response:
     """Say in a voice what somebody else says in a recording."""
-    sound = await run_in_threadpool(read_sound, form.audio, here.settings.max_upload_seconds, MIN_INPUT_SECONDS)
     asked = {"format": output_format} | ({} if form.seed is None else {"seed": form.seed})
     submission = Submission(
         tenant_id=caller.tenant_id,
@@ -55,8 +53,8 @@ async def convert(
         request=asked,
         voice_id=voice_id,
         purpose=form.purpose,
-        input=sound,
         format=output_format,
         idempotency_key=idempotency_key,
     )
+    submission = await run_in_threadpool(with_input, here, submission, form.audio, MIN_INPUT_SECONDS)
     return await sound_answer(request, here, caller, submission, prefer)

@@ -8,21 +8,18 @@ from fastapi import APIRouter, Form, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from vivavoce.api.flow import IdempotencyKey, Prefer, accepted, finished, submit, wants_job
+from vivavoce.api.flow import IdempotencyKey, Prefer, accepted, finished, submit, wants_job, with_input
 from vivavoce.api.gate import Caller, allowed
 from vivavoce.api.problems import job_problem
 from vivavoce.api.registry import resolve
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here
 from vivavoce.api.shapes import DetectionView, FormBody, detection_view
-from vivavoce.api.uploads import read_sound
 from vivavoce.ledger.tables import JobKind, JobStatus
 from vivavoce.policy.requests import Submission
+from vivavoce.sound import MIN_MARKED_SECONDS
 
 router = APIRouter(prefix="/v1/watermark", tags=["detection"])
-
-MIN_SECONDS = 0.5
-"""Shorter sounds hold no mark that could be found: they are an error, not a sound without a mark."""
 
 
 class DetectionForm(FormBody):
@@ -46,9 +43,9 @@ async def detect(
         api_key_id=caller.key_id,
         kind=JobKind.DETECTION,
         request={},
-        input=await run_in_threadpool(read_sound, form.file, here.settings.max_upload_seconds, MIN_SECONDS),
         idempotency_key=idempotency_key,
     )
+    submission = await run_in_threadpool(with_input, here, submission, form.file, MIN_MARKED_SECONDS)
     job = await run_in_threadpool(submit, here, submission)
     if wants_job(prefer):
         return accepted(job)
