@@ -171,7 +171,7 @@ class Walk:
             expected = path in made
             if (answer["verdict"] == "ours") is not expected:
                 raise DemoFailed(f"{path.name}: verdict {answer['verdict']}, score {answer['score']:.3f}")
-            origin = f", resolved to {', '.join(answer['outputs'])}" if answer.get("outputs") else ""
+            origin = f", its message is that of {', '.join(answer['outputs'])}" if answer.get("outputs") else ""
             _say(
                 "Detection",
                 f"{path.name}: [bold]{answer['verdict']}[/], score {answer['score']:.3f} "
