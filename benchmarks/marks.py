@@ -18,17 +18,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from vivavoce.release.marking import si_snr_db
 from vivavoce.sound import FORMATS, SPEECH_RATE, decode, encode, resample
 from vivavoce.watermark import Detection, Marker
 from vivavoce.watermark.training.export import held_out_clips
 
 Samples = NDArray[np.float32]
-
-
-def si_snr(clean: Samples, marked: Samples) -> float:
-    """Scale-invariant signal-to-noise ratio of a marked clip, in dB (Le Roux et al., 2019)."""
-    along = clean * (np.dot(marked, clean) / np.dot(clean, clean))
-    return float(10 * np.log10(np.sum(along**2) / np.sum((marked - along) ** 2)))
 
 
 def looked_at(marker: Marker, samples: Samples, form: str) -> Detection:
@@ -59,7 +54,7 @@ def main() -> None:
         began = time.process_time()
         marked = marker.embed(clip, SPEECH_RATE, message)
         spent += time.process_time() - began
-        quality.append(si_snr(clip, marked))
+        quality.append(si_snr_db(clip, marked))
         for form in ("none", *FORMATS):
             ours, other = looked_at(marker, marked, form), looked_at(marker, clip, form)
             wrong = bin((ours.message or 0) ^ message).count("1") if ours.found else marker.bits

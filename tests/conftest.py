@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
+from tests.consent.world import World
 
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
@@ -127,3 +128,15 @@ def redis_url() -> Iterator[str]:
     yield f"{REDIS}/{number}"
     client.flushdb()
     client.close()
+
+
+@pytest.fixture
+def world(database: Database, keyring: KeyRing) -> World:
+    """A fresh world on SQLite and on PostgreSQL."""
+    return World(database, keyring)
+
+
+@pytest.fixture
+def small_world(sqlite_url: str, keyring: KeyRing) -> World:
+    """A fresh world for tests that ask nothing of the database."""
+    return World(Database(sqlite_url), keyring)

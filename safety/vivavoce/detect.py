@@ -16,14 +16,12 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from vivavoce.sound import SoundError, decode, require_speech
+from vivavoce.sound import MIN_MARKED_SECONDS, SoundError, decode, require_speech
 
 if TYPE_CHECKING:
     from vivavoce.watermark import Marker
 
 _NOT_FOUND, _FAILED = 1, 2
-_MIN_SECONDS = 0.5
-"""Shorter sounds hold no mark that could be found: they are an error, not a sound without a mark."""
 
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
@@ -70,7 +68,7 @@ def _load(weights: Path | None) -> Marker:
 def _examine(marker: Marker, file: Path) -> dict[str, Any]:
     try:
         sound = decode(file.read_bytes())
-        require_speech(sound, _MIN_SECONDS)
+        require_speech(sound, MIN_MARKED_SECONDS)
     except (SoundError, OSError) as error:
         return {"file": str(file), "verdict": "error", "error": str(error)}
     found = marker.detect(sound.samples, sound.sample_rate)

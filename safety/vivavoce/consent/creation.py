@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,7 @@ from sqlalchemy.orm import Session
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
-from vivavoce.consent.errors import ConsentInvalid
+from vivavoce.consent.names import plain_name
 from vivavoce.consent.scope import Scope
 from vivavoce.consent.statements import Statement, statement
 from vivavoce.ledger.envelope import new_subject_key, seal, unseal
@@ -27,7 +26,6 @@ from vivavoce.sound import decode, require_speech
 
 MIN_RECORDING_SECONDS = 2.0
 MAX_RECORDING_SECONDS = 120.0
-MAX_NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def create_consent(
         ConsentInvalid: The name is empty, too long or not text, or there is no statement in that language.
         LogUnavailable: The log cannot be written. Nothing was recorded.
     """
-    name, read = _checked_name(name), statement(language)
+    name, read = plain_name(name), statement(language)
     subject = _new_subject(session, keyring, tenant_id, now)
     consent_id = new_id("cons")
     place = recording_key(consent_id)
@@ -124,7 +122,7 @@ def rename(session: Session, log: Log, keyring: KeyRing, consent: Consent, name:
         ConsentInvalid: The name is empty, too long or not text.
         Erased: The speaker has left.
     """
-    name = _checked_name(name)
+    name = plain_name(name)
     # The row before the log, as everywhere: a withdrawal that runs beside this would otherwise wait for it for ever.
     session.refresh(consent, with_for_update={"key_share": True})
     subject = session.get_one(Subject, consent.subject_id)
@@ -166,17 +164,6 @@ def _creation(consent: Consent, read: Statement, recording: Recording, actor: st
     }
     refs = {"consent": consent.id, "subject": consent.subject_id}
     return Entry(Tag.CONSENT_CREATE, consent.tenant_id, actor, refs=refs, facts=facts)
-
-
-def _checked_name(name: str) -> str:
-    name = unicodedata.normalize("NFC", name).strip()
-    if not name:
-        raise ConsentInvalid("name_empty", "a consent needs the speaker's name")
-    if len(name) > MAX_NAME_CHARACTERS:
-        raise ConsentInvalid("name_too_long", f"a name has at most {MAX_NAME_CHARACTERS} characters")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise ConsentInvalid("name_control_characters", "a name has no control characters")
-    return name
 
 
 def _name_place(consent_id: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,9 +11,11 @@ from sqlalchemy.orm import Session
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
-from vivavoce.consent.errors import ConsentInvalid, ConsentRefused
+from vivavoce.consent.errors import ConsentRefused
+from vivavoce.consent.names import plain_name, plain_text
 from vivavoce.consent.service import find_consent, require_in_force
-from vivavoce.ledger.envelope import seal
+from vivavoce.ledger.envelope import seal, unseal
+from vivavoce.ledger.errors import SealBroken
 from vivavoce.ledger.ids import is_id, new_id
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
@@ -24,7 +25,6 @@ from vivavoce.sound import decode, require_speech
 
 MIN_CLIP_SECONDS = 1.0
 MAX_CLIP_SECONDS = 30.0
-MAX_NAME_CHARACTERS = 200
 MAX_TRANSCRIPT_CHARACTERS = 2000
 
 
@@ -45,7 +45,7 @@ def check_clip(data: bytes, transcript: str) -> Clip:
         SoundError: Not a readable sound file, or not 1 to 30 s of something louder than silence.
         ConsentInvalid: The transcript is too long or not text.
     """
-    text = _checked("transcript", transcript, MAX_TRANSCRIPT_CHARACTERS)
+    text = plain_text("transcript", transcript, MAX_TRANSCRIPT_CHARACTERS)
     sound = decode(data, max_seconds=MAX_CLIP_SECONDS)
     require_speech(sound, MIN_CLIP_SECONDS)
     return Clip(data, hashlib.sha256(data).hexdigest(), sound.seconds, text)
@@ -73,9 +73,7 @@ def create_voice(
         ConsentInvalid: The name is empty, too long or not text.
         LogUnavailable: The log cannot be written. Nothing was founded.
     """
-    name = _checked("name", name, MAX_NAME_CHARACTERS)
-    if not name:
-        raise ConsentInvalid("name_empty", "a voice needs a name")
+    name = plain_name(name)
     consent = _usable(session, tenant_id, consent_id, now)
     subject = session.get_one(Subject, consent.subject_id)
     voice = Voice(id=new_id("voice"), tenant_id=tenant_id, consent_id=consent.id, name=name, created_at=now)
@@ -111,6 +109,20 @@ def delete_voice(session: Session, log: Log, voice: Voice, actor: str, now: date
     log.append(session, _entry(Tag.VOICE_DELETE, voice, consent, actor, {}))
 
 
+def open_clip(clip: ReferenceClip, subject: Subject, store: ObjectStore, keyring: KeyRing) -> tuple[bytes, str]:
+    """Unseal a reference clip: the file as it was uploaded, and what is said in it.
+
+    Raises:
+        Erased: The speaker has left.
+        SealBroken: It is not the clip that the voice was founded on.
+        ObjectMissing: It is gone.
+    """
+    data = unseal(keyring, subject, store.get(clip.object_key), clip.object_key.encode())
+    if hashlib.sha256(data).hexdigest() != clip.sha256:
+        raise SealBroken(f"{clip.object_key} is not the recording that the voice was founded on")
+    return data, unseal(keyring, subject, clip.transcript_sealed, _transcript_place(clip.id)).decode()
+
+
 def _usable(session: Session, tenant_id: str, consent_id: str, now: datetime) -> Consent:
     find_consent(session, tenant_id, consent_id)
     # Held until the transaction ends: a withdrawal comes before the voice, or after it.
@@ -134,15 +146,6 @@ def _keep(session: Session, store: ObjectStore, keyring: KeyRing, subject: Subje
     )
     session.flush()
     put_staged(session, store, place, seal(keyring, subject, clip.data, place.encode()))
-
-
-def _checked(what: str, text: str, longest: int) -> str:
-    if len(text) > longest:
-        raise ConsentInvalid(f"{what}_too_long", f"a {what} has at most {longest} characters")
-    text = unicodedata.normalize("NFC", text).strip()
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise ConsentInvalid(f"{what}_control_characters", f"a {what} has no control characters")
-    return text
 
 
 def _entry(tag: Tag, voice: Voice, consent: Consent, actor: str, facts: dict[str, float]) -> Entry:

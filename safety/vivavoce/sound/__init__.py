@@ -4,7 +4,7 @@
 only `vivavoce.release` may call it, because a sound leaves this house by one door.
 """
 
-from vivavoce.sound.decode import Samples, Sound, decode, require_speech
+from vivavoce.sound.decode import MIN_MARKED_SECONDS, Samples, Sound, decode, require_speech
 from vivavoce.sound.encode import FORMATS, MEDIA_TYPES, SPEECH_RATE, Format, encode, resample
 from vivavoce.sound.errors import SoundCode, SoundError
 from vivavoce.sound.labels import tag
@@ -12,6 +12,7 @@ from vivavoce.sound.labels import tag
 __all__ = [
     "FORMATS",
     "MEDIA_TYPES",
+    "MIN_MARKED_SECONDS",
     "SPEECH_RATE",
     "Format",
     "Samples",

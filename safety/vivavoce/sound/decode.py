@@ -95,6 +95,10 @@ def decode(data: bytes, *, max_seconds: float = 600) -> Sound:
     return Sound(samples, stream.sample_rate, stream.channels)
 
 
+MIN_MARKED_SECONDS = 0.5
+"""A shorter sound holds no mark that could be found: it is an error, not a sound without a mark."""
+
+
 def require_speech(sound: Sound, min_seconds: float) -> None:
     """Refuse a sound that cannot hold speech.
 

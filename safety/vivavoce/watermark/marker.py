@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vivavoce.sound import MIN_MARKED_SECONDS
 from vivavoce.watermark.errors import MarkError
 from vivavoce.watermark.level import HOP, set_level
 from vivavoce.watermark.networks import SAMPLE_RATE
@@ -25,7 +26,6 @@ from vivavoce.watermark.weights import SHIPPED, load
 
 Samples = NDArray[np.float32]
 
-MIN_SECONDS = 0.5  # shorter sounds hold no mark that could be found with any certainty
 SILENCE = 1e-3  # peak, full scale 1.0 (-60 dBFS): a mark that follows the speech has nothing to follow here
 # A vocoder leaves traces with a period of its own, which at some offsets from the networks' hop look like the mark. The
 # true mark is seen at any offset, so presence is the mean over five of them, no two a multiple of a stride apart.
@@ -84,8 +84,8 @@ class Marker:
         if not 0 <= message < 2**self.bits:
             raise MarkError("bad_message", f"{message} does not fit into {self.bits} bits")
         _check(samples, sample_rate)
-        if len(samples) < MIN_SECONDS * sample_rate:
-            raise MarkError("too_short", f"a sound under {MIN_SECONDS} s cannot carry a mark")
+        if len(samples) < MIN_MARKED_SECONDS * sample_rate:
+            raise MarkError("too_short", f"a sound under {MIN_MARKED_SECONDS} s cannot carry a mark")
         if float(np.abs(samples).max()) < SILENCE:
             raise MarkError("silent", "silence cannot carry a mark")
         wave = _resample(samples, sample_rate, SAMPLE_RATE)
@@ -107,7 +107,7 @@ class Marker:
             MarkError: bad_samples.
         """
         _check(samples, sample_rate)
-        if len(samples) < MIN_SECONDS * sample_rate or float(np.abs(samples).max()) < SILENCE:
+        if len(samples) < MIN_MARKED_SECONDS * sample_rate or float(np.abs(samples).max()) < SILENCE:
             return Detection(False, 0.0, None, 0.0, (), self.threshold)
         wave = _resample(samples, sample_rate, SAMPLE_RATE)
         frames = np.concatenate([self._look(block, kept) for block, kept in self._blocks(wave)])

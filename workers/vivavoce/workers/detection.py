@@ -1,19 +1,13 @@
-"""Detection: looks for our mark in a sound, and for the outputs whose mark it may be."""
+"""Detection: looks for our mark in a sound. Whose outputs carry its message is asked of the registry by the API."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from vivavoce.ledger.tables import Output
 from vivavoce.sound import decode
 from vivavoce.watermark import Detection, Marker
 
-MAX_CANDIDATES = 50
-"""Outputs listed for one message, newest first: a message is a bucket that many outputs may share."""
 SCORE_DIGITS = 4
 
 
@@ -28,8 +22,8 @@ def detect(marker: Marker, sound: bytes) -> tuple[Detection, float]:
     return marker.detect(heard.samples, heard.sample_rate), heard.seconds
 
 
-def result(session: Session, marker: Marker, found: Detection, seconds: float) -> dict[str, Any]:
-    """Write a detection down for its job row. Who may know whose outputs these are is for the reader to decide."""
+def result(marker: Marker, found: Detection, seconds: float) -> dict[str, Any]:
+    """Write a detection down for its job row."""
     return {
         "found": found.found,
         "score": round(found.score, SCORE_DIGITS),
@@ -39,12 +33,4 @@ def result(session: Session, marker: Marker, found: Detection, seconds: float) -
         "segments": [asdict(segment) for segment in found.segments],
         "model_id": marker.model_id,
         "seconds": round(seconds, 2),
-        "outputs": _candidates(session, found),
     }
-
-
-def _candidates(session: Session, found: Detection) -> list[str]:
-    if not found.found or found.message is None:
-        return []
-    statement = select(Output.id).where(Output.message == found.message).order_by(Output.created_at.desc())
-    return list(session.scalars(statement.limit(MAX_CANDIDATES)))

@@ -126,8 +126,8 @@ class JobRunner:
             _, sound = open_request(job, session, host.store, host.keyring)
         found, seconds = detect(host.marker, sound or b"")
         self._go_on(hold)
+        facts = result(host.marker, found, seconds)
         with host.database.write() as session:
-            facts = result(session, host.marker, found, seconds)
             ended = finish(session, host.log, hold.lease, job.id, JobStatus.SUCCEEDED, result=facts, now=_now())
         if not ended:
             raise Stopped

@@ -9,8 +9,7 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from vivavoce.ledger.envelope import unseal
-from vivavoce.ledger.errors import SealBroken
+from vivavoce.consent.voices import open_clip
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.tables import Job, JobKind, ReferenceClip, Subject
@@ -51,14 +50,9 @@ def load_references(session: Session, job: Job, store: ObjectStore, keyring: Key
 
 
 def _open_clip(clip: ReferenceClip, subject: Subject, store: ObjectStore, keyring: KeyRing) -> Reference:
-    data = unseal(keyring, subject, store.get(clip.object_key), clip.object_key.encode())
-    if hashlib.sha256(data).hexdigest() != clip.sha256:
-        raise SealBroken(f"{clip.object_key} is not the recording that the voice was founded on")
-    transcript = unseal(
-        keyring, subject, clip.transcript_sealed, f"reference_clip.transcript_sealed:{clip.id}".encode()
-    )
+    data, transcript = open_clip(clip, subject, store, keyring)
     sound = decode(data)
-    return Reference(torch.from_numpy(sound.samples), sound.sample_rate, transcript.decode())
+    return Reference(torch.from_numpy(sound.samples), sound.sample_rate, transcript)
 
 
 def _seed(job: Job, request: dict[str, Any]) -> int:
