@@ -1,60 +1,50 @@
-"""The mark put into a sound, and found again.
-
-Sounds of any sample rate come in; the mark is made and looked for at 16 kHz. Only the mark is brought back to the
-sound's own rate and added, so that everything above 8 kHz stays as it was. Long sounds go through in blocks with
-enough overlap that the blocks cannot be told from the whole.
-"""
+"""Both marks put into a sound, and found again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import soxr
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from vivavoce.sound import MIN_MARKED_SECONDS
+from vivavoce.watermark.code import IDENTITY_BITS, Code, Reading
 from vivavoce.watermark.errors import MarkError
-from vivavoce.watermark.level import HOP, set_level
-from vivavoce.watermark.networks import SAMPLE_RATE
-from vivavoce.watermark.reading import FRAME_SECONDS, Detection, read
+from vivavoce.watermark.keyed.layout import Layout
+from vivavoce.watermark.keyed.tracks import ENOUGH
+from vivavoce.watermark.listening import SILENCE, Listener, check
+from vivavoce.watermark.reading import Detection
+from vivavoce.watermark.streaming import STREAM_BLOCK, WHOLE_BLOCK, MarkStream
 from vivavoce.watermark.weights import SHIPPED, load
 
 Samples = NDArray[np.float32]
 
-SILENCE = 1e-3  # peak, full scale 1.0 (-60 dBFS): a mark that follows the speech has nothing to follow here
-# A vocoder leaves traces with a period of its own, which at some offsets from the networks' hop look like the mark. The
-# true mark is seen at any offset, so presence is the mean over five of them, no two a multiple of a stride apart.
-OFFSETS = (0, 61, 127, 190, 254)  # samples
-BLOCK = 10 * SAMPLE_RATE  # samples
-BEFORE = SAMPLE_RATE  # samples of context; more than the causal networks look back
-AFTER = SAMPLE_RATE // 10  # samples of context; more than the loudness looks ahead
-
 
 class Marker:
-    """Generator and detector of one set of weights. Holds no state between calls; safe to share among threads."""
+    """One set of weights and one operator's secret. Holds no state between calls; safe to share among threads."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, secret: bytes | None) -> None:
         self._networks, self._settings = load(folder, device)
         self._device = device
+        self._secret = secret
+        if secret is not None:  # made here, so that a marker that is shared among threads never changes
+            self._layout: Layout | None = Layout(secret, self._settings.size.nbits)
+            self._code: Code | None = Code(secret)
+        else:
+            self._layout = self._code = None
 
     @classmethod
-    def load(cls, folder: Path | None = None, device: str = "cpu") -> Marker:
+    def load(cls, folder: Path | None = None, device: str = "cpu", *, secret: bytes | None = None) -> Marker:
         """Load weights from `folder` (the shipped ones by default).
+
+        Args:
+            secret: The operator's. Without it nothing can be marked, and only the learned mark can be looked for.
 
         Raises:
             MarkError: weights_missing, weights_broken. There is nothing to fall back to.
         """
-        return cls(folder or SHIPPED, device)
-
-    @property
-    def bits(self) -> int:
-        """Bits of a message."""
-        return self._settings.size.nbits
+        return cls(folder or SHIPPED, device, secret)
 
     @property
     def model_id(self) -> str:
@@ -64,93 +54,76 @@ class Marker:
     @property
     def threshold(self) -> float:
         """The score from which on a mark counts as found."""
-        return self._settings.threshold
+        return ENOUGH
 
-    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float = 1.0) -> Samples:
-        """Put the mark with `message` into a sound.
+    @property
+    def code(self) -> Code:
+        """The operator's code.
+
+        Raises:
+            MarkError: no_secret.
+        """
+        return self._secrets()[1]
+
+    def stream(
+        self, sample_rate: int, identity: int, strength: float = 1.0, *, block: int = STREAM_BLOCK
+    ) -> MarkStream:
+        """Begin to mark a sound that is still being made; arguments and errors as for `embed`."""
+        layout, code = self._secrets()
+        if not 0 <= identity < 2**IDENTITY_BITS:
+            raise MarkError("bad_identity", f"{identity} does not fit into {IDENTITY_BITS} bits")
+        return MarkStream(
+            self._networks, self._settings, self._device, layout, code, sample_rate, identity, strength, block
+        )
+
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float = 1.0) -> Samples:
+        """Put the marks of an identity into a sound.
 
         Args:
             samples: float32[n] mono, full scale 1.0.
             sample_rate: Hz.
-            message: 0 <= message < 2**bits; its lowest bit is the first.
-            strength: Factor on the mark's amplitude; 1.0 is the level that the weights were trained at.
+            identity: 0 <= identity < 2**48.
+            strength: Factor on the learned mark's amplitude and on the keyed mark's decibels.
 
         Returns:
             float32[n] at the same rate. It may exceed full scale by the mark; encoders must turn it down.
 
         Raises:
-            MarkError: bad_message, bad_samples, too_short (under 0.5 s) or silent (no sample above -60 dBFS).
+            MarkError: no_secret, bad_identity, bad_samples, too_short (under 0.5 s) or silent (nothing above -60 dBFS).
         """
-        if not 0 <= message < 2**self.bits:
-            raise MarkError("bad_message", f"{message} does not fit into {self.bits} bits")
-        _check(samples, sample_rate)
+        stream = self.stream(sample_rate, identity, strength, block=WHOLE_BLOCK)
+        check(samples, sample_rate)
         if len(samples) < MIN_MARKED_SECONDS * sample_rate:
             raise MarkError("too_short", f"a sound under {MIN_MARKED_SECONDS} s cannot carry a mark")
         if float(np.abs(samples).max()) < SILENCE:
             raise MarkError("silent", "silence cannot carry a mark")
-        wave = _resample(samples, sample_rate, SAMPLE_RATE)
-        bits = torch.tensor([[message >> k & 1 for k in range(self.bits)]], device=self._device)
-        mark = np.concatenate([self._mark(block, bits)[kept].numpy() for block, kept in self._blocks(wave)])
-        there = _resample(mark * np.float32(strength), SAMPLE_RATE, sample_rate)[: len(samples)]
-        return samples + np.pad(there, (0, len(samples) - len(there)))
+        return np.concatenate([stream.feed(samples), stream.finish()])
 
-    def detect(self, samples: Samples, sample_rate: int) -> Detection:
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool = True) -> Detection:
         """Look for a mark in a sound.
-
-        Sounds under 0.5 s and silence give "not found" with score 0: nothing can be said about them.
 
         Args:
             samples: float32[n] mono, full scale 1.0.
             sample_rate: Hz.
+            search: Look for sounds that were sped up, stretched or pitched, too; takes longer.
 
         Raises:
             MarkError: bad_samples.
         """
-        _check(samples, sample_rate)
-        if len(samples) < MIN_MARKED_SECONDS * sample_rate or float(np.abs(samples).max()) < SILENCE:
-            return Detection(False, 0.0, None, 0.0, (), self.threshold)
-        wave = _resample(samples, sample_rate, SAMPLE_RATE)
-        frames = np.concatenate([self._look(block, kept) for block, kept in self._blocks(wave)])
-        return read(frames, self.threshold, self._settings.bit_temperature)
+        return self.detect_blocks([samples], sample_rate, search=search)
 
-    def _blocks(self, wave: Samples) -> Iterator[tuple[Tensor, slice]]:
-        """Blocks of float32[1, samples] with context, and which of their samples count."""
-        for start in range(0, len(wave), BLOCK):
-            first = max(0, start - BEFORE)
-            end = min(len(wave), start + BLOCK)
-            block = torch.from_numpy(wave[first : end + AFTER]).to(self._device).unsqueeze(0)
-            yield block, slice(start - first, end - first)
+    def detect_blocks(self, blocks: Iterable[Samples], sample_rate: int, *, search: bool = True) -> Detection:
+        """Look for a mark in a sound that comes block by block; memory grows by 30 MB an hour. As `detect` else."""
+        listener = Listener(self._networks, self._settings, self._device, sample_rate, self._layout, search)
+        for block in blocks:
+            listener.feed(block)
+        return listener.finish()
 
-    @torch.inference_mode()
-    def _mark(self, wave: Tensor, bits: Tensor) -> Tensor:
-        raw = self._networks.raw_mark(wave, bits)
-        return set_level(raw, wave, self._settings.level_db)[0].cpu()
+    def doubt(self, reading: Reading, identity: int) -> float:
+        """Bound the probability that a mark of another identity would be read like this (`Code.doubt`)."""
+        return self.code.doubt(reading, identity)
 
-    @torch.inference_mode()
-    def _look(self, wave: Tensor, kept: slice) -> Samples:
-        """float32[frames, 1 + bits]: presence in [0, 1] and bit logits, averaged over each 10 ms."""
-        looks = [self._networks.look(wave[:, offset:])[0] for offset in OFFSETS]
-        presence = torch.stack([_present(look, wave.shape[-1]) for look in looks]).mean(dim=0)
-        rows = torch.cat([presence, looks[0][2:]])[:, kept]
-        frames = functional.avg_pool1d(rows, HOP, ceil_mode=True)
-        return np.asarray(frames.T.cpu().numpy())
-
-
-def _present(logits: Tensor, samples: int) -> Tensor:
-    """Presence in [0, 1] as float32[1, samples]; what a later offset did not see at the front is its first value."""
-    presence = (logits[1:2] - logits[:1]).sigmoid()
-    return functional.pad(presence, (samples - presence.shape[-1], 0), mode="replicate")
-
-
-def _resample(samples: Samples, from_rate: int, to_rate: int) -> Samples:
-    return np.asarray(soxr.resample(samples, from_rate, to_rate), dtype=np.float32)
-
-
-def _check(samples: Samples, sample_rate: int) -> None:
-    if samples.ndim != 1 or not np.isfinite(samples).all():
-        raise MarkError("bad_samples", "a mark needs one channel of finite samples")
-    if sample_rate < SAMPLE_RATE // 2:
-        raise MarkError("bad_samples", f"{sample_rate} Hz is too low a rate for a mark")
-
-
-assert FRAME_SECONDS * SAMPLE_RATE == HOP  # noqa: S101 - `_look` makes the frames that `read` counts in
+    def _secrets(self) -> tuple[Layout, Code]:
+        if self._layout is None or self._code is None:
+            raise MarkError("no_secret", "this needs the operator's mark secret")
+        return self._layout, self._code

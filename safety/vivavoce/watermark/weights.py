@@ -27,6 +27,7 @@ class Settings:
         threshold: Score from which on a mark counts as found; from calibration.
         training: How they were made (command, seed, steps); for readers, not for the code.
         bit_temperature: Divisor of the bits' logits, so that their confidence is no greater than they deserve.
+        score_slope: Powers of ten by which unmarked sounds get rarer for each nat of presence above the threshold.
     """
 
     model_id: str
@@ -35,6 +36,7 @@ class Settings:
     threshold: float
     training: dict[str, Any]
     bit_temperature: float = 1.0
+    score_slope: float = 1.0
 
 
 def save(folder: Path, networks: Networks, settings: Settings) -> None:
@@ -83,5 +85,11 @@ def _settings(config: dict[str, Any]) -> Settings:
     if not temperature >= 1:
         raise ValueError(f"bit temperature {temperature} is below 1")
     return Settings(
-        str(config["model_id"]), size, float(config["level_db"]), threshold, dict(config["training"]), temperature
+        str(config["model_id"]),
+        size,
+        float(config["level_db"]),
+        threshold,
+        dict(config["training"]),
+        temperature,
+        float(config.get("score_slope", 1.0)),
     )

@@ -1,0 +1,71 @@
+"""What a track says: its soft code bits, and where it begins and ends."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivavoce.watermark.code import CODE_BITS
+from vivavoce.watermark.keyed.layout import Layout
+from vivavoce.watermark.keyed.spectrum import COLUMN_FRAMES
+from vivavoce.watermark.keyed.tracks import FRAME_SECONDS, Columns
+
+SWITCH_COST = 8.0  # nats of evidence that a border needs
+ROUNDS = 3
+WEAKEST = 0.1  # share of what stands out that agrees with the pattern, where it is marked: no less is believed
+
+
+def soft_bits(columns: Columns, layout: Layout) -> NDArray[np.float32]:
+    """float32[CODE_BITS]: the sum of what each bit's tiles say."""
+    said = columns.tiles.astype(np.float32) * layout.payload[columns.place]
+    return np.bincount(layout.bit[columns.place].ravel(), said.ravel(), CODE_BITS).astype(np.float32)
+
+
+def stretches(columns: Columns, tempo: float, layout: Layout) -> list[tuple[float, float]]:
+    """Seconds from and to between which the mark is: the likeliest sequence of marked and unmarked columns.
+
+    How strongly a marked column agrees is not known beforehand. It is taken from the whole track, then twice more from
+    what came out as marked.
+    """
+    agreement, most, power = _agreement(columns, layout)
+    inside = np.ones(len(agreement), dtype=bool)
+    for _ in range(ROUNDS):
+        share = max(WEAKEST, float(agreement[inside].sum() / (most[inside].sum() + 1e-9)))
+        mean = share * most
+        inside = _likeliest((agreement * mean - mean**2 / 2) / power)
+    ends = np.concatenate([[False], inside, [False]])
+    borders = np.flatnonzero(ends[1:] != ends[:-1]).reshape(-1, 2).tolist()
+    width = COLUMN_FRAMES * FRAME_SECONDS / tempo
+    return [(float(columns.seconds[first]), float(columns.seconds[last - 1]) + width) for first, last in borders]
+
+
+def _agreement(
+    columns: Columns, layout: Layout
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """For each column: how much it agrees with the pattern, the most it could, and the variance if it is unmarked.
+
+    A tile of the payload counts by how surely the track's other tiles of the same bit tell its sign; by itself it
+    would always agree.
+    """
+    tiles = columns.tiles.astype(np.float64)
+    payload, bit = layout.payload[columns.place], layout.bit[columns.place]
+    said = tiles * payload
+    values = np.bincount(bit.ravel(), said.ravel(), CODE_BITS)
+    others = values[bit] - said
+    known = tiles * (layout.pilot[columns.place] + payload * np.tanh(others / (np.sqrt(np.mean(values**2)) + 1e-9)))
+    return known.sum(axis=1), np.abs(known).sum(axis=1), (known**2).sum(axis=1) + 1e-9
+
+
+def _likeliest(gain: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """bool[columns]: marked or not (Viterbi), given how much likelier each column is if it is marked (natural log)."""
+    marked, unmarked = 0.0, 0.0
+    before = np.zeros((len(gain), 2), dtype=np.int8)  # the likelier state before, for marked (0) and unmarked (1)
+    for place, step in enumerate(gain.tolist()):
+        before[place] = (unmarked - SWITCH_COST > marked, marked - SWITCH_COST <= unmarked)
+        marked, unmarked = max(marked, unmarked - SWITCH_COST) + step, max(unmarked, marked - SWITCH_COST)
+    inside = np.zeros(len(gain), dtype=bool)
+    state = 0 if marked > unmarked else 1
+    for place in range(len(gain) - 1, -1, -1):
+        inside[place] = state == 0
+        state = int(before[place][state])
+    return inside
