@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 # Read by audioseal when it is imported: its lazy compilation costs tens of seconds on a CPU.
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from vivavoce.watermark.level import FLOOR, loudness
 
 SAMPLE_RATE = 16_000  # Hz: the rate both networks live at
+GROUP_FRAMES = 24  # latent frames that carry the same message: 0.48 s
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class NetworkSize:
     n_filters: int = 12
     dimension: int = 48
     ratios: tuple[int, ...] = (2, 4, 5, 8)
+
+    @property
+    def hop(self) -> int:
+        """Samples of one latent frame (320: 20 ms): the shortest stretch that can carry a message of its own."""
+        return prod(self.ratios)
 
     def seanet(self) -> SEANetConfig:
         """AudioSeal's configuration at this size: causal (it can stream), without LSTM and weight norm."""
@@ -81,19 +88,28 @@ class Networks(nn.Module):
         self.detector: Any = create_detector(AudioSealDetectorConfig(size.nbits, size.seanet()))
         self.apply(_keep_variance)
 
-    def raw_mark(self, wave: Tensor, message: Tensor) -> Tensor:
+    def raw_mark(self, wave: Tensor, messages: Tensor) -> Tensor:
         """The generator's mark before its level is set.
 
         Args:
             wave: float32[batch, samples] at 16 kHz.
-            message: int64[batch, nbits] of 0 and 1.
+            messages: int64[batch, frames, nbits] of 0 and 1: one message for each `size.hop` samples, the last frame
+                possibly not full; so frames = ceil(samples / hop). Change it at group borders only (`GROUP_FRAMES`).
 
         Returns:
             float32[batch, samples].
+
+        Raises:
+            ValueError: `messages` has another number of frames.
         """
         hidden = self.generator.encoder(_evened(wave))
-        hidden = self.generator.msg_processor(hidden, message)
-        mark: Tensor = self.generator.decoder(hidden)
+        if messages.shape[1] != hidden.shape[2]:
+            raise ValueError(f"{messages.shape[1]} messages for {hidden.shape[2]} frames")
+        # AudioSeal's own MsgProcessor sums one embedding for each bit too, but for one message in all.
+        table = self.generator.msg_processor.msg_processor.weight
+        zeros, ones = table[::2], table[1::2]
+        spoken = zeros.sum(dim=0) + messages.to(table.dtype) @ (ones - zeros)
+        mark: Tensor = self.generator.decoder(hidden + spoken.transpose(1, 2))
         return mark[:, 0, : wave.shape[-1]]
 
     def look(self, wave: Tensor) -> Tensor:
