@@ -41,8 +41,11 @@ class Layout:
 
     @cached_property
     def bit(self) -> NDArray[np.intp]:
-        """int[COLUMNS, BANDS]: which code bit each tile carries."""
-        return self._numbers("bits", COLUMNS * BANDS).reshape(COLUMNS, BANDS) % CODE_BITS
+        """int[COLUMNS, BANDS]: which code bit each tile carries; all bits have equally many tiles, give or take one."""
+        order = np.argsort(self._numbers("bits", COLUMNS * BANDS) + 2**32 * self._is_pilot.ravel(), kind="stable")
+        bits = np.empty(COLUMNS * BANDS, dtype=np.intp)
+        bits[order] = np.arange(COLUMNS * BANDS) % CODE_BITS
+        return bits.reshape(COLUMNS, BANDS)
 
     @cached_property
     def message_bit(self) -> NDArray[np.intp]:
