@@ -1,0 +1,78 @@
+"""`python -m benchmarks.marks [--quick] [FOLDER...]`: how well the marks last.
+
+Writes docs/robustness.md and its picture.
+
+Folders hold speech that training was never given; `tests/data/speech` is always one of them. The prompts of the
+Asterisk exchange, professional speakers in five languages (CC BY-SA 3.0), come with Debian:
+
+    mkdir -p runs/asterisk && cd runs/asterisk
+    apt-get download asterisk-core-sounds-{en,es,fr,it,ru}-g722
+    for package in *.deb; do dpkg -x "$package" .; done
+
+PESQ, STOI and the peers need `pip install -c constraints.txt -e '.[bench]'` (a C compiler and Python's headers);
+without them the rest is measured. A run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from benchmarks.marks.clips import clips_of
+from benchmarks.marks.picture import picture
+from benchmarks.marks.plan import Plan
+from benchmarks.marks.report import report
+from benchmarks.marks.results import Results
+from benchmarks.marks.run import OtherRun, run
+from benchmarks.marks.systems import OURS, installed_peers
+
+ROOT = Path(__file__).parents[2]
+SPEECH = ROOT / "tests" / "data" / "speech"
+PER_SPEAKER, SPLICES = 4, 20
+QUICK_CLIPS, QUICK_SPLICES = 3, 3
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, help="audio of speakers that training never heard")
+    parser.add_argument("--held-out", nargs="*", type=Path, default=[], help="folders that training was given")
+    parser.add_argument("--quick", action="store_true", help="three clips, no peers, nothing written to docs")
+    parser.add_argument("--weights", type=Path, help="a folder of weights instead of the shipped ones")
+    parser.add_argument("--out", type=Path, help="folder for the run's records (runs/marks, runs/marks-quick)")
+    parser.add_argument("--processes", type=int, default=2)
+    return parser.parse_args()
+
+
+def plan_of(asked: argparse.Namespace) -> Plan:
+    """What to measure."""
+    clips = clips_of([SPEECH, *asked.folders], asked.held_out, 1 if asked.quick else PER_SPEAKER)
+    folder = asked.out or ROOT / "runs" / ("marks-quick" if asked.quick else "marks")
+    if asked.quick:
+        return Plan(tuple(clips[-QUICK_CLIPS:]), (OURS,), folder, asked.weights, min(QUICK_SPLICES, len(clips)))
+    return Plan(tuple(clips), (OURS, *installed_peers()), folder, asked.weights, min(SPLICES, len(clips)))
+
+
+def main() -> None:
+    """Measure, print, write."""
+    asked = parse()
+    plan = plan_of(asked)
+    try:
+        results = Results(plan.folder, run(plan, asked.processes))
+    except OtherRun as error:
+        sys.exit(str(error))
+    text = report(results, shlex.join(["python", "-m", "benchmarks.marks", *sys.argv[1:]]))
+    Console().print(Markdown(text))
+    target = plan.folder if asked.quick else ROOT / "docs"
+    (target / "robustness.md").write_text(text)
+    (target / "robustness.svg").write_text(picture(results))
+    Console().print(f"written: {target / 'robustness.md'}, {target / 'robustness.svg'}")
+
+
+if __name__ == "__main__":
+    main()

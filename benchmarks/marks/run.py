@@ -1,0 +1,107 @@
+"""Run a plan's jobs on two processes, keeping every finished one, so that a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.marks.edits import EDITS
+from benchmarks.marks.measure import Bench
+from benchmarks.marks.plan import SEED, Job, Plan, Row
+from benchmarks.marks.speed import speed
+from benchmarks.marks.systems import Ours, systems
+
+_bench: Bench | None = None  # of a worker process
+
+
+class OtherRun(Exception):
+    """The folder holds records of another run: other weights, clips, edits or systems."""
+
+
+def run(plan: Plan, processes: int) -> dict[str, Any]:
+    """Measure whatever is not yet on record.
+
+    Returns:
+        What is on record about the run itself: model, threshold, clips, speeds.
+
+    Raises:
+        OtherRun: the folder is another run's.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that are started
+    torch.set_num_threads(1)
+    about = _about(plan)
+    records = plan.folder / "records.jsonl"
+    finished = list(_lines(records))
+    records.write_text("".join(json.dumps(line) + "\n" for line in finished))  # less a line that a kill cut short
+    done = {line["job"] for line in finished}
+    left = [job for job in plan.jobs() if job.key not in done]
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )
+    with (
+        progress,
+        records.open("a") as file,
+        ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(plan,)) as pool,
+    ):
+        task = progress.add_task("measuring", total=len(plan.jobs()), completed=len(plan.jobs()) - len(left))
+        futures = {pool.submit(_measure, job): job for job in left}
+        for future in as_completed(futures):
+            file.write(json.dumps({"job": futures[future].key, "rows": future.result()}) + "\n")
+            file.flush()
+            progress.advance(task)
+    return about
+
+
+def rows(folder: Path, kind: str) -> list[Row]:
+    """Everything on record of one kind of job."""
+    return [
+        row for line in _lines(folder / "records.jsonl") if line["job"].startswith(f"{kind}/") for row in line["rows"]
+    ]
+
+
+def _about(plan: Plan) -> dict[str, Any]:
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    path = plan.folder / "run.json"
+    loaded = systems(plan.systems, plan.weights)
+    ours = next(system for system in loaded if isinstance(system, Ours)).marker
+    what = {
+        "model": ours.model_id,
+        "threshold": ours.threshold,
+        "seed": SEED,
+        "systems": list(plan.systems),
+        "edits": [edit.name for edit in EDITS],
+        "clips": [[clip.name, clip.speaker, clip.source] for clip in plan.clips],
+    }
+    if path.exists():
+        about: dict[str, Any] = json.loads(path.read_text())
+        if {name: about[name] for name in what} != what:
+            raise OtherRun(f"{plan.folder} holds another run; name another folder or remove it")
+        return about
+    about = {**what, "speed": [asdict(speed(system, plan.clips)) for system in loaded]}
+    path.write_text(json.dumps(about, indent=1))
+    return about
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        yield from (json.loads(line) for line in path.read_text().splitlines() if line.endswith("}"))
+
+
+def _start(plan: Plan) -> None:
+    global _bench  # noqa: PLW0603 - one per process
+    torch.set_num_threads(1)
+    _bench = Bench(plan)
+
+
+def _measure(job: Job) -> list[Row]:
+    assert _bench is not None  # noqa: S101 - the pool's initializer has run
+    return _bench.run(job)
