@@ -27,7 +27,6 @@ WINDOW = 100  # frames: presence is judged over 1 s
 SMOOTH = 25  # frames: borders are drawn on a quarter of a second
 SHORTEST = 25  # frames: shorter stretches are no evidence
 SUREST = 3.0  # nats; one group's bits never count for more
-BIT_WEIGHT = 0.6  # what a nat of the learned mark is worth, in tiles of the keyed mark that stand out fully
 
 Frames = NDArray[np.float32]
 
@@ -81,7 +80,7 @@ def stretches(presence: Frames) -> list[tuple[float, float]]:
 
 
 def soft_bits(frames: Frames, columns: Columns, layout: Layout, temperature: float) -> NDArray[np.float32]:
-    """float32[CODE_BITS] of what the groups along a track say, on the scale of `evidence.soft_bits`."""
+    """float32[CODE_BITS] of what the groups along a track say, in nats."""
     values = np.zeros(CODE_BITS, dtype=np.float32)
     groups = columns.place // GROUP_COLUMNS
     borders = np.flatnonzero(np.diff(groups) != 0) + 1
@@ -95,7 +94,7 @@ def soft_bits(frames: Frames, columns: Columns, layout: Layout, temperature: flo
         nats = np.clip(np.average(heard[:, 1:], axis=0, weights=heard[:, 0] + 1e-6) / temperature, -SUREST, SUREST)
         group = int(groups[run[0]])
         signs = 1.0 - 2.0 * layout.message_flip[group]
-        np.add.at(values, layout.message_bit[group], (BIT_WEIGHT * signs * nats).astype(np.float32))
+        np.add.at(values, layout.message_bit[group], (signs * nats).astype(np.float32))
     return values
 
 

@@ -6,6 +6,7 @@ an hour is about 25 MB: what stood out in each column of a track, and what the l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +19,6 @@ from vivavoce.watermark.code import Reading
 from vivavoce.watermark.errors import MarkError
 from vivavoce.watermark.keyed import evidence
 from vivavoce.watermark.keyed.layout import Layout
-from vivavoce.watermark.keyed.search import AS_MADE
 from vivavoce.watermark.keyed.spectrum import COLUMN, HOP, spectrum
 from vivavoce.watermark.keyed.tracks import ENOUGH, Track, Tracker
 from vivavoce.watermark.networks import SAMPLE_RATE, Networks
@@ -43,6 +43,7 @@ class Listener:
     Attributes:
         layout: The operator's pattern; None where the secret is not known, and only the learned mark is looked for.
         search: Whether to look for sounds that were sped up, stretched or pitched, too.
+        who: Asked for the identity that a reading belongs to, if that can be told; the borders are sharper then.
     """
 
     networks: Networks
@@ -51,6 +52,7 @@ class Listener:
     sample_rate: int
     layout: Layout | None
     search: bool
+    who: Callable[[Reading], NDArray[np.uint8] | None]
     _wave: Samples = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     _context: int = 0
     _frame: int = 0  # of the section that comes next
@@ -139,17 +141,35 @@ class Listener:
         seconds: float,
     ) -> Detection:
         best = max(tracks, key=lambda track: track.evidence)
-        warp, columns = best.match.warp, best.columns()
-        values = evidence.soft_bits(columns, layout)
-        if warp == AS_MADE:
-            values = values + learned.soft_bits(frames, columns, layout, self.settings.bit_temperature)
-        marked = [span for track in tracks for span in _marked(track, layout)]
+        warp = best.match.warp
+        readings = [self._reading(track, layout, frames) for track in tracks]
+        marked = [
+            span
+            for track, reading in zip(tracks, readings, strict=True)
+            for span in evidence.stretches(track.columns(), track.match.warp.tempo, layout, self.who(reading))
+        ]
         segments = _segments(marked)
         reason = "; ".join(self._changes(best, segments, len(tracks)))
         verdict = Verdict.OURS_MODIFIED if reason else Verdict.OURS
         return Detection(
-            verdict, reason, score, ENOUGH, segments, Reading(values), warp.tempo, warp.pitch, presence, seconds
+            verdict,
+            reason,
+            score,
+            ENOUGH,
+            segments,
+            readings[tracks.index(best)],
+            warp.tempo,
+            warp.pitch,
+            presence,
+            seconds,
         )
+
+    def _reading(self, track: Track, layout: Layout, frames: NDArray[np.float32]) -> Reading:
+        columns, warp = track.columns(), track.match.warp
+        values = evidence.soft_bits(columns, layout)
+        if max(abs(warp.tempo - 1), abs(warp.pitch - 1)) < WARP_TOLERANCE:
+            values = evidence.joined(values, learned.soft_bits(frames, columns, layout, self.settings.bit_temperature))
+        return Reading(values)
 
     def _changes(self, track: Track, segments: tuple[Segment, ...], tracks: int) -> list[str]:
         warp = track.match.warp
@@ -191,10 +211,6 @@ def _loudness(wave: Samples) -> NDArray[np.float32]:
     """float32[columns] in dB."""
     columns = np.pad(wave, (0, -len(wave) % COLUMN)).reshape(-1, COLUMN)
     return np.asarray(10 * np.log10((columns**2).mean(axis=1) + 1e-12), dtype=np.float32)
-
-
-def _marked(track: Track, layout: Layout) -> list[tuple[float, float]]:
-    return evidence.stretches(track.columns(), track.match.warp.tempo, layout)
 
 
 def _segments(spans: list[tuple[float, float]]) -> tuple[Segment, ...]:

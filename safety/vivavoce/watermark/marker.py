@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from vivavoce.watermark.streaming import STREAM_BLOCK, WHOLE_BLOCK, MarkStream
 from vivavoce.watermark.weights import SHIPPED, load
 
 Samples = NDArray[np.float32]
+Who = Callable[[Reading], int | None]
 
 
 class Marker:
@@ -99,22 +100,30 @@ class Marker:
             raise MarkError("silent", "silence cannot carry a mark")
         return np.concatenate([stream.feed(samples), stream.finish()])
 
-    def detect(self, samples: Samples, sample_rate: int, *, search: bool = True) -> Detection:
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool = True, who: Who | None = None) -> Detection:
         """Look for a mark in a sound.
 
         Args:
             samples: float32[n] mono, full scale 1.0.
             sample_rate: Hz.
             search: Look for sounds that were sped up, stretched or pitched, too; takes longer.
+            who: Asked for the identity that a reading belongs to, or None; segments have sharper borders then.
 
         Raises:
             MarkError: bad_samples.
         """
-        return self.detect_blocks([samples], sample_rate, search=search)
+        return self.detect_blocks([samples], sample_rate, search=search, who=who)
 
-    def detect_blocks(self, blocks: Iterable[Samples], sample_rate: int, *, search: bool = True) -> Detection:
+    def detect_blocks(
+        self, blocks: Iterable[Samples], sample_rate: int, *, search: bool = True, who: Who | None = None
+    ) -> Detection:
         """Look for a mark in a sound that comes block by block; memory grows by 30 MB an hour. As `detect` else."""
-        listener = Listener(self._networks, self._settings, self._device, sample_rate, self._layout, search)
+
+        def bits(reading: Reading) -> NDArray[np.uint8] | None:
+            identity = who(reading) if who else None
+            return None if identity is None else self.code.bits(identity)
+
+        listener = Listener(self._networks, self._settings, self._device, sample_rate, self._layout, search, bits)
         for block in blocks:
             listener.feed(block)
         return listener.finish()

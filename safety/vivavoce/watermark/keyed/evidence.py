@@ -21,13 +21,23 @@ def soft_bits(columns: Columns, layout: Layout) -> NDArray[np.float32]:
     return np.bincount(layout.bit[columns.place].ravel(), said.ravel(), CODE_BITS).astype(np.float32)
 
 
-def stretches(columns: Columns, tempo: float, layout: Layout) -> list[tuple[float, float]]:
+def stretches(
+    columns: Columns, tempo: float, layout: Layout, bits: NDArray[np.uint8] | None
+) -> list[tuple[float, float]]:
     """Seconds from and to between which the mark is: the likeliest sequence of marked and unmarked columns.
+
+    Args:
+        columns: Of one track.
+        tempo: How many times faster than it was made it goes.
+        layout: The pattern.
+        bits: uint8[CODE_BITS] where it is known whose mark it is; the borders are sharper then.
 
     How strongly a marked column agrees is not known beforehand. It is taken from the whole track, then twice more from
     what came out as marked.
     """
-    agreement, most, power = _agreement(columns, layout)
+    signs = _signs(columns, layout) if bits is None else layout.pattern(bits)[columns.place]
+    known = columns.tiles.astype(np.float64) * signs
+    agreement, most, power = known.sum(axis=1), np.abs(known).sum(axis=1), (known**2).sum(axis=1) + 1e-9
     inside = np.ones(len(agreement), dtype=bool)
     for _ in range(ROUNDS):
         share = max(WEAKEST, float(agreement[inside].sum() / (most[inside].sum() + 1e-9)))
@@ -39,21 +49,17 @@ def stretches(columns: Columns, tempo: float, layout: Layout) -> list[tuple[floa
     return [(float(columns.seconds[first]), float(columns.seconds[last - 1]) + width) for first, last in borders]
 
 
-def _agreement(
-    columns: Columns, layout: Layout
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """For each column: how much it agrees with the pattern, the most it could, and the variance if it is unmarked.
+def _signs(columns: Columns, layout: Layout) -> NDArray[np.float64]:
+    """float64[columns, BANDS] in [-1, 1]: the sign that each tile should have, as far as the track itself tells.
 
     A tile of the payload counts by how surely the track's other tiles of the same bit tell its sign; by itself it
     would always agree.
     """
-    tiles = columns.tiles.astype(np.float64)
     payload, bit = layout.payload[columns.place], layout.bit[columns.place]
-    said = tiles * payload
+    said = columns.tiles.astype(np.float64) * payload
     values = np.bincount(bit.ravel(), said.ravel(), CODE_BITS)
     others = values[bit] - said
-    known = tiles * (layout.pilot[columns.place] + payload * np.tanh(others / (np.sqrt(np.mean(values**2)) + 1e-9)))
-    return known.sum(axis=1), np.abs(known).sum(axis=1), (known**2).sum(axis=1) + 1e-9
+    return np.asarray(layout.pilot[columns.place] + payload * np.tanh(others / (np.sqrt(np.mean(values**2)) + 1e-9)))
 
 
 def _likeliest(gain: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -69,3 +75,17 @@ def _likeliest(gain: NDArray[np.float64]) -> NDArray[np.bool_]:
         inside[place] = state == 0
         state = int(before[place][state])
     return inside
+
+
+def joined(keyed: NDArray[np.float32], learned: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What both marks say of the code bits, each by as much as the sound has left of it.
+
+    The learned mark's weight is how well it agrees with the keyed one where both speak: where an edit has destroyed
+    it, it agrees with nothing, and counts for nothing.
+    """
+    both = (keyed != 0) & (learned != 0)
+    if not both.any():
+        return keyed
+    one, other = keyed[both].astype(np.float64), learned[both].astype(np.float64)
+    alike = float(one @ other) / float(other @ other)
+    return (keyed + max(0.0, alike) * learned).astype(np.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import log, log10
 
 import numpy as np
@@ -86,13 +86,14 @@ def warps() -> tuple[Warp, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def nearby(warp: Warp) -> tuple[Warp, ...]:
-    """Warps between those that were tried, around one of them."""
-    small = np.array([-0.5, 0.5]) * WARP_STEP
-    if warp.tempo == 1.0:
-        return tuple(Warp(1.0, warp.pitch * float(1 + 2 * s)) for s in small)
-    tempos = [warp.tempo * float(1 + s) for s in small]
-    return tuple(Warp(t, t if warp.pitch == warp.tempo else warp.pitch) for t in tempos)
+    """Warps around one of those that were tried: a step on and between the steps."""
+    halves = np.arange(-2, 3) / 2
+    tempos = [Warp(warp.tempo * float(1 + h * WARP_STEP), warp.pitch) for h in halves]
+    speeds = [Warp(warp.tempo * float(1 + h * WARP_STEP), warp.pitch * float(1 + h * WARP_STEP)) for h in halves]
+    pitches = [Warp(warp.tempo, warp.pitch * float(1 + h * PITCH_STEP)) for h in 2 * halves]
+    return tuple(dict.fromkeys(one for one in (*tempos, *speeds, *pitches) if one != warp))
 
 
 def standing_out(power: Power, warp: Warp, *, noisy: bool = False) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ frames, a tile one column in one band.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ BANDS = len(_edges()) - 1
 WINDOW = np.sqrt(np.hanning(FRAME + 1)[:FRAME]).astype(np.float32)  # used twice, so that overlapping frames add up
 
 
-@cache
+@lru_cache(maxsize=1024)
 def pooling(pitch: float = 1.0) -> NDArray[np.float32]:
     """float32[FRAME / 2 + 1, BANDS]: the share of each bin in each band's mean, for bands shifted up by `pitch`."""
     width = SAMPLE_RATE / FRAME

@@ -6,7 +6,9 @@ is kept of a track is what stood out in each of its columns: enough to read the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import log10
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +31,10 @@ from vivavoce.watermark.networks import SAMPLE_RATE
 
 FRAME_SECONDS = HOP / SAMPLE_RATE
 WINDOW, STRIDE = 1_000, 500  # frames: 10 s, every 5 s
+SHORT_WINDOW, SHORT_STRIDE = 300, 150  # frames: pieces of this length are found beside a longer one
 FEWEST = 40  # frames: a window of less than 0.4 s is not looked at
 ENOUGH = 3.0  # evidence (see `search.evidence`) from which on a window founds a track
+BEYOND_DOUBT = 12.0  # evidence that a warp of another kind would not leave, so that no warp need be tried
 SLACK = 6  # frames by which a window may disagree with its neighbour and still belong to the same track
 LOCAL_Z = 3.5  # a window that agrees this well with where it is expected corrects the track's drift
 
@@ -91,41 +95,55 @@ class Tracker:
         """Look at float32[frames, bins] that begin at frame `start` of the sound."""
         if len(power) < FEWEST:
             return
-        spans = _spans(len(power))
-        matches = [self._match(power[span]) for span in spans]
+        spans = _spans(len(power), WINDOW, STRIDE)
+        found = [(*self._match(power[span]), span.start) for span in spans]
         whole = _look_both(power, self.layout, (AS_MADE,))  # a long sound that nobody warped may be very noisy
-        self.windows += len(spans) + 1
-        found = sorted(
-            ((score, span.start, match) for (match, score), span in zip(matches, spans, strict=True)),
-            key=lambda one: -one[0],
-        )
-        found.insert(0, (evidence(whole.z, 4 * PLACES), 0, whole))
-        self.best = max(self.best, *(score for score, _, _ in found))
+        found.append((whole, evidence(whole.z, 4 * PLACES), 0))
+        self.windows += len(found)
+        self.best = max(self.best, *(score for _, score, _ in found))
         section: list[Track] = []
-        for score, at, match in found:
-            new = Track(replace(match), start + at, score)
-            if score >= ENOUGH and not any(_same(old, new) for old in section):
-                section.append(self._follow(new, power, start, spans))
+        for match, score, at in sorted(found, key=lambda one: -one[1]):
+            self._found(section, Track(match, start + at, score), ENOUGH, power, start)
+        for match, score, at in self._pieces(power, section):
+            self._found(
+                section, Track(match, start + at, score), ENOUGH + log10(len(power) / SHORT_STRIDE + 1), power, start
+            )
         for track in section:
             self._join(track)
 
+    def _found(self, section: list[Track], new: Track, enough: float, power: Power, start: int) -> None:
+        """Follow a new track through its section, if it is one."""
+        if new.evidence >= enough and not any(_same(old, new) for old in section):
+            section.append(self._follow(new, power, start))
+
+    def _pieces(self, power: Power, section: list[Track]) -> Iterator[tuple[Match, float, int]]:
+        """Matches of short windows under the warps found already: a short piece beside a long one is seen here only."""
+        tried = tuple(dict.fromkeys(track.match.warp for track in section))
+        if not tried or len(power) <= SHORT_WINDOW:
+            return
+        for span in _spans(len(power), SHORT_WINDOW, SHORT_STRIDE):
+            match = _look_both(power[span], self.layout, tried)
+            yield match, evidence(match.z, 4 * PLACES * len(tried)), span.start
+
     def score(self) -> float:
         """-log10 of the bound on the probability that an unmarked sound would have been taken for marked like this."""
-        return self.best - float(np.log10(max(1, self.windows)))
+        return self.best - log10(max(1, self.windows))
 
     def _match(self, power: Power) -> tuple[Match, float]:
         """The best match of one window, and the evidence of it within this window."""
         plain = _look_both(power, self.layout, (AS_MADE,))
         score = evidence(plain.z, 4 * PLACES)  # half of the errors that may be made, for two ways of looking
-        if score >= ENOUGH or not self.search:
+        if not self.search:
             return plain, score
-        warped = look(power, self.layout, warps())
+        tried = warps() if score < BEYOND_DOUBT else nearby(AS_MADE)
+        warped = look(power, self.layout, tried)
         warped = max(warped, look(power, self.layout, nearby(warped.warp)), key=lambda match: match.z)
-        other = evidence(warped.z, 2 * PLACES * (len(warps()) + 2))
+        other = evidence(warped.z, 2 * PLACES * (len(warps()) + len(nearby(warped.warp))))
         return (warped, other) if other > score else (plain, score)
 
-    def _follow(self, track: Track, power: Power, start: int, spans: list[slice]) -> Track:
+    def _follow(self, track: Track, power: Power, start: int) -> Track:
         """Collect a track's columns over a whole section, window by window, away from where it agrees best."""
+        spans = _spans(len(power), WINDOW, STRIDE)
         nearest = int(np.argmin([abs(start + span.start - track.frame) for span in spans]))
         parts: dict[int, Columns] = {}
         for order in (range(nearest, len(spans)), range(nearest - 1, -1, -1)):
@@ -154,11 +172,12 @@ class Tracker:
         self.tracks.append(track)
 
 
-def _spans(frames: int) -> list[slice]:
-    if frames <= WINDOW:
+def _spans(frames: int, window: int, stride: int) -> list[slice]:
+    """Windows that cover `frames`; the last one ends with them."""
+    if frames <= window:
         return [slice(0, frames)]
-    starts = [*range(0, frames - WINDOW, STRIDE), frames - WINDOW]
-    return [slice(start, start + WINDOW) for start in starts]
+    starts = [*range(0, frames - window, stride), frames - window]
+    return [slice(start, start + window) for start in starts]
 
 
 def _own(spans: list[slice], number: int, start: int) -> tuple[float, float]:
