@@ -13,6 +13,7 @@ from benchmarks.marks.edits import EDITS, Edit
 from benchmarks.marks.plan import REGISTERED, UNMARKED_TEN_EVERY, Job, Plan, Row, generator
 from benchmarks.marks.quality import quality
 from benchmarks.marks.registry import Registry, decoded_bits, named
+from benchmarks.marks.speed import speed
 from benchmarks.marks.splices import splice_rows
 from benchmarks.marks.systems import OURS, SECRET, Look, System, systems
 from vivavoce.sound import SPEECH_RATE, Samples
@@ -55,6 +56,8 @@ class Bench:
     def run(self, job: Job) -> list[Row]:
         """Rows for the records."""
         clip = self._plan.clips[job.clip]
+        if job.kind == "speed":
+            return [asdict(speed(system, self._plan.clips)) for system in self._systems]
         if job.kind == "quality":
             return [self._quality(system, clip) for system in self._systems]
         if job.kind == "edit":

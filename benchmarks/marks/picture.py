@@ -12,7 +12,7 @@ WORST, MIDDLE, BEST = (178, 60, 40), (240, 236, 220), (44, 105, 165)  # red to b
 
 def picture(results: Results) -> str:
     """An SVG of the share of marks that were found."""
-    width = LABEL + len(results.systems) * (len(LENGTHS) * CELL + GAP)
+    width = LABEL + len(results.columns) * (len(LENGTHS) * CELL + GAP)
     height = TOP + len(results.measured) * HEIGHT + GAP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -20,14 +20,14 @@ def picture(results: Results) -> str:
         "<title>Share of marks found after each edit, at a false-positive rate of 1 in 1,000</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
-    for number, system in enumerate(results.systems):
+    for number, mark in enumerate(results.columns):
         left = LABEL + number * (len(LENGTHS) * CELL + GAP)
-        parts.append(_text(left + len(LENGTHS) * CELL / 2, 24, system, "#222", 'font-weight="bold"'))
+        parts.append(_text(left + len(LENGTHS) * CELL / 2, 24, mark.name, "#222", 'font-weight="bold"'))
         for column, seconds in enumerate(LENGTHS):
             x = left + column * CELL
             parts.append(_text(x + CELL / 2, 48, f"{seconds} s", "#222"))
             for row, edit in enumerate(results.measured):
-                found = results.found(system, edit, seconds)
+                found = results.found(mark, edit, seconds)
                 if found.count:
                     parts.append(_field(x, TOP + row * HEIGHT, found.value))
     for row, edit in enumerate(results.measured):

@@ -17,13 +17,13 @@ REGISTERED = 100_000  # identities that a mark is resolved among, beside its own
 UNMARKED_TEN_EVERY = 3  # of the unmarked clips, one of three is looked at over all of its 10 s; all over 1 s and 3 s
 SPLICE_FORMS = ("none", "MP3 64 kbit/s", "Opus 32 kbit/s")
 
-Kind = Literal["quality", "edit", "splice"]
+Kind = Literal["speed", "quality", "edit", "splice"]
 Row = dict[str, Any]  # one line of what was measured, as JSON keeps it
 
 
 @dataclass(frozen=True)
 class Job:
-    """A unit of work: one clip, and the edit or the splice that it goes through."""
+    """A unit of work: one clip, and the edit or the splice that it goes through. Speed is measured on several."""
 
     kind: Kind
     clip: int
@@ -54,8 +54,9 @@ class Plan:
     splices: int
 
     def jobs(self) -> list[Job]:
-        """All jobs, clip by clip, so that a part of a run says something about every edit."""
-        jobs = [Job("quality", clip) for clip in range(len(self.clips))]
+        """All jobs, clip by clip, so that a part of a run says something about every edit. Speed comes first."""
+        jobs = [Job("speed", 0)]
+        jobs += [Job("quality", clip) for clip in range(len(self.clips))]
         jobs += [Job("edit", clip, edit.name) for clip in range(len(self.clips)) for edit in EDITS]
         return jobs + [Job("splice", clip, form) for clip in range(self.splices) for form in SPLICE_FORMS]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,25 @@ FALSE_POSITIVES = 1e-3
 
 
 @dataclass(frozen=True)
+class Column:
+    """A watermark at a threshold: as it is shipped, or one that finds at most 1 of 1,000 unmarked clips of the run."""
+
+    system: str
+    shipped: bool
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return self.system if self.system == OURS else f"{self.system}, {'as shipped' if self.shipped else 'at 1e-3'}"
+
+
+@dataclass(frozen=True)
 class Results:
     """A run's records.
 
     Attributes:
         folder: Of the run.
-        about: Model, threshold, clips, speeds (`benchmarks.marks.run.run`).
+        about: Model, threshold, clips (`benchmarks.marks.run.run`).
     """
 
     folder: Path
@@ -40,6 +53,10 @@ class Results:
     def quality(self) -> list[Row]:
         """SI-SNR, PESQ and STOI of each clip and system."""
         return rows(self.folder, "quality")
+
+    @cached_property
+    def _speeds(self) -> list[Row]:
+        return rows(self.folder, "speed")
 
     @property
     def systems(self) -> list[str]:
@@ -62,18 +79,28 @@ class Results:
             and seconds in (None, row["seconds"])
         ]
 
-    def threshold(self, system: str) -> float:
-        """Ours as shipped; a peer's is set on the unmarked clips of this run, so that one of 1,000 is found at most."""
-        if system == OURS:
-            return float(self.about["threshold"])
-        return threshold_at([row["score"] for row in self.looks(system, marked=False)], FALSE_POSITIVES)
+    @cached_property
+    def _thresholds(self) -> dict[str, float]:
+        """The peers', set on the unmarked clips of this run, so that at most one of 1,000 lies above."""
+        scores = {peer: [row["score"] for row in self.looks(peer, marked=False)] for peer in self.systems}
+        return {peer: threshold_at(own, FALSE_POSITIVES) for peer, own in scores.items() if own}
 
-    def found(self, system: str, edit: str, seconds: int) -> Share:
-        """True positives: ours at the shipped threshold, a peer above `threshold`."""
-        looks = self.looks(system, marked=True, edit=edit, seconds=seconds)
-        if system == OURS:
+    def threshold(self, system: str) -> float:
+        """Ours as shipped; a peer's as set on the unmarked clips of this run."""
+        return float(self.about["threshold"]) if system == OURS else self._thresholds[system]
+
+    @property
+    def columns(self) -> list[Column]:
+        """Ours as shipped; each peer at the threshold of this run, and as it is shipped."""
+        peers = [Column(peer, shipped) for peer in self.systems if peer != OURS for shipped in (False, True)]
+        return [Column(OURS, shipped=True), *peers]
+
+    def found(self, column: Column, edit: str, seconds: int) -> Share:
+        """True positives."""
+        looks = self.looks(column.system, marked=True, edit=edit, seconds=seconds)
+        if column.shipped:
             return share([row["found"] for row in looks])
-        least = self.threshold(system)
+        least = self._thresholds[column.system]
         return share([row["score"] > least for row in looks])
 
     def false_positives(self, system: str) -> Share:
@@ -106,4 +133,4 @@ class Results:
 
     def speed(self, system: str, name: str) -> float:
         """A real-time factor (`benchmarks.marks.speed.Speed`)."""
-        return float(next(row[name] for row in self.about["speed"] if row["system"] == system))
+        return float(next((row[name] for row in self._speeds if row["system"] == system), nan))
