@@ -50,9 +50,18 @@ def _application(words: list[str]) -> typer.Typer:
     app.callback()(_root)
     found = {entry.name: entry for entry in sorted(entry_points(group=GROUP))}
     # Only the command that is asked for is imported; for the overview, all are.
-    named = [word for word in words[:1] if word in found]
-    for name in named or found:
-        _add(app, found[name])
+    named = [name for name in found if name.partition(".")[0] in words[:1]]
+    groups: dict[str, typer.Typer] = {}
+    for path in named or found:
+        group, _, name = path.rpartition(".")
+        if group and group not in groups:
+            # Several areas share such a group (`train.watermark`, `train.voice`), so that none of them can own it.
+            groups[group] = typer.Typer(no_args_is_help=True)
+            groups[group].callback(help=", ".join(p.rpartition(".")[2] for p in found if p.startswith(f"{group}.")))(
+                _root
+            )
+            app.add_typer(groups[group], name=group)
+        _add(groups.get(group, app), name, found[path])
     return app
 
 
@@ -60,19 +69,19 @@ def _root() -> None:
     """Hold the commands together, even when there is one."""
 
 
-def _add(app: typer.Typer, entry: EntryPoint) -> None:
+def _add(app: typer.Typer, name: str, entry: EntryPoint) -> None:
     try:
         command = entry.load()
     except ModuleNotFoundError as error:
-        app.command(entry.name, help=f"Not installed here: {missing(error)}")(_absent(error))
+        app.command(name, help=f"Not installed here: {missing(error)}")(_absent(error))
         return
     if not isinstance(command, typer.Typer):
-        app.command(entry.name)(command)
+        app.command(name)(command)
     elif len(command.registered_commands) == 1 and not command.registered_groups:
         # One command is that command, not a group with itself in it.
-        app.command(entry.name)(command.registered_commands[0].callback or _root)
+        app.command(name)(command.registered_commands[0].callback or _root)
     else:
-        app.add_typer(command, name=entry.name)
+        app.add_typer(command, name=name)
 
 
 def _absent(error: ModuleNotFoundError) -> Callable[[], Any]:

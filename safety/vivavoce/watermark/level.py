@@ -1,18 +1,25 @@
-"""How loud the mark is: it follows the speech, a fixed number of decibels below it, 20 ms by 20 ms.
+"""How loud the mark is: it follows the speech, a fixed number of decibels below it in each band and each moment.
 
-Setting the level outside the networks (instead of by a loss weight) makes the training's curriculum a plain
-number, and the same number is the strength that an operator or the release ladder turns.
+Setting the level outside the networks (instead of by a loss weight) makes the training's curriculum a plain number,
+and the same number is the strength that an operator or the release ladder turns. Following the speech band by band is
+what hides the mark: at the same 20 dB, a mark that follows the loudness alone is heard as a hiss between the formants.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+SAMPLE_RATE = 16_000  # Hz: the rate that both networks live at
 HOP = 160  # samples: 10 ms at 16 kHz
 WINDOW = 640  # samples: 40 ms, short enough that the mark does not ring on into a pause
 FLOOR = 1e-3  # full scale 1.0; speech below -60 dBFS counts as this loud
+SIZE = 512  # samples of the short-time spectrum that the bands are taken from: 32 ms
+BANDS = 40  # 0.85 equivalent rectangular bandwidths apart, up to 8 kHz
+WEAKEST = 1e-4  # power of a mark's band, the mark's mean being 1, below which it is not lifted to the speech's any more
 
 
 def loudness(wave: Tensor) -> Tensor:
@@ -34,7 +41,10 @@ def loudness(wave: Tensor) -> Tensor:
 
 
 def set_level(mark: Tensor, wave: Tensor, snr_db: Tensor | float) -> Tensor:
-    """Scale a raw mark to `snr_db` below the speech around it.
+    """Scale a raw mark to `snr_db` below the speech around it, in each band.
+
+    What comes out for a sample depends on less than 100 ms on either side of it, and on where it lies between
+    multiples of `HOP`: blocks that begin at such multiples, with that much context, give what the whole gives.
 
     Args:
         mark: float32[batch, samples] from the generator.
@@ -44,6 +54,31 @@ def set_level(mark: Tensor, wave: Tensor, snr_db: Tensor | float) -> Tensor:
     Returns:
         float32[batch, samples] to be added to `wave`.
     """
-    ratio = torch.as_tensor(snr_db, dtype=wave.dtype, device=wave.device).reshape(-1, 1)
-    speech = loudness(wave).square().add(FLOOR**2).sqrt()
-    return mark / loudness(mark) * speech * 10 ** (-ratio / 20)
+    ratio = torch.as_tensor(snr_db, dtype=wave.dtype, device=wave.device).reshape(-1, 1, 1)
+    window, bands = _window(wave.device), _bands(wave.device)
+    spectrum = _spectrum(mark / loudness(mark), window)
+    unit = window.square().sum()  # power of each bin of white noise with a root mean square of 1
+    ours = bands @ spectrum.abs().square() + WEAKEST * unit
+    theirs = bands @ _spectrum(wave, window).abs().square() + FLOOR**2 * unit
+    gain = bands.T @ (theirs / ours).sqrt() * 10 ** (-ratio / 20)
+    samples = wave.shape[-1]
+    return torch.istft(spectrum * (gain / bands.sum(dim=0).unsqueeze(1)), SIZE, HOP, window=window, length=samples)
+
+
+def _spectrum(wave: Tensor, window: Tensor) -> Tensor:
+    return torch.stft(wave, SIZE, HOP, window=window, pad_mode="constant", return_complex=True)
+
+
+@cache
+def _window(device: torch.device) -> Tensor:
+    return torch.hann_window(SIZE, device=device)
+
+
+@cache
+def _bands(device: torch.device) -> Tensor:
+    """float32[BANDS, bins]: means over triangles, each beginning and ending at its neighbours' middles."""
+    frequencies = torch.linspace(0, SAMPLE_RATE / 2, SIZE // 2 + 1, device=device)
+    place = torch.log1p(frequencies * 0.00437)  # equivalent rectangular bandwidths (Glasberg and Moore, 1990)
+    distance = place / place[-1] * (BANDS - 1) - torch.arange(BANDS, device=device).unsqueeze(1)
+    triangles = (1 - distance.abs()).clamp(min=0)
+    return triangles / triangles.sum(dim=1, keepdim=True)

@@ -25,8 +25,8 @@ from audioseal.builder import (
 from torch import Tensor, nn
 
 from vivavoce.watermark.level import FLOOR, loudness
+from vivavoce.watermark.level import SAMPLE_RATE as SAMPLE_RATE
 
-SAMPLE_RATE = 16_000  # Hz: the rate both networks live at
 GROUP_FRAMES = 24  # latent frames that carry the same message: 0.48 s
 
 

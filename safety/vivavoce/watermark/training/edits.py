@@ -1,34 +1,20 @@
-"""What happens to a file after it leaves us, made learnable.
-
-Differentiable where that is easy; lossy codecs by the straight-through estimator (Bengio et al., 2013): forward the
-coded wave, backward as if nothing had happened.
-"""
+"""What happens to a file after it leaves us, made learnable. Codecs are in `codecs`, changes of pace in `warps`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-import av
 import numpy as np
-import soundfile
-import soxr
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from vivavoce.sound import decode
 from vivavoce.watermark.networks import SAMPLE_RATE
+from vivavoce.watermark.training import codecs, warps
+from vivavoce.watermark.training.cuts import Cuts
 
-MOST_SHIFT = SAMPLE_RATE // 10  # samples: 100 ms
-
-Edit = Callable[[Tensor, np.random.Generator], Tensor]
-
-# libsndfile takes a level instead of a bit rate. Measured at 16 kHz mono: MP3 0.0 -> 170, 0.5 -> 85, 0.8 -> 42 kbit/s;
-# Opus is linear from 256 (0.0) to 6 kbit/s (1.0).
-MP3_LEVELS = (0.4, 0.8)
-OPUS_LEVELS = (0.84, 0.92)  # 46 to 26 kbit/s
+Edit = Callable[[Tensor, np.random.Generator], Tensor]  # float32[batch, samples] to the same shape, nothing moved
+Warp = Callable[[Tensor, np.random.Generator], tuple[Tensor, float]]
 
 
 def nothing(waves: Tensor, rng: np.random.Generator) -> Tensor:  # noqa: ARG001 - the shape of every edit
@@ -37,10 +23,17 @@ def nothing(waves: Tensor, rng: np.random.Generator) -> Tensor:  # noqa: ARG001 
 
 
 def noise(waves: Tensor, rng: np.random.Generator) -> Tensor:
-    """White noise, 15 to 40 dB below the wave."""
-    white = torch.from_numpy(rng.standard_normal(waves.shape).astype(np.float32))
-    level = waves.detach().std(dim=-1, keepdim=True) * 10 ** (-rng.uniform(15, 40) / 20)
-    return waves + white * level
+    """White noise, pink noise, or the other rows' babble, 10 to 40 dB below the wave."""
+    kind = int(rng.integers(3))
+    hiss = torch.from_numpy(rng.standard_normal(waves.shape).astype(np.float32)).to(waves.device)
+    if kind == 1:
+        hiss = _shaped(hiss, lambda frequency: (frequency + 20).rsqrt())
+    elif kind == 2 and len(waves) > 1:
+        # Backwards, so that the marks of the other rows are none.
+        hiss = (waves.detach().sum(dim=0) - waves.detach()).flip(-1)
+    below = torch.from_numpy(rng.uniform(10, 40, (len(waves), 1)).astype(np.float32)).to(waves.device)
+    level = _rms(waves.detach()) * 10 ** (-below / 20)
+    return waves + hiss * (level / _rms(hiss))
 
 
 def gain(waves: Tensor, rng: np.random.Generator) -> Tensor:
@@ -54,90 +47,111 @@ def polarity(waves: Tensor, rng: np.random.Generator) -> Tensor:  # noqa: ARG001
 
 
 def low_pass(waves: Tensor, rng: np.random.Generator) -> Tensor:
-    """A windowed-sinc low-pass at 3 to 7.5 kHz."""
-    taps = np.arange(-32, 33)
-    cutoff = rng.uniform(3_000, 7_500) / SAMPLE_RATE
-    kernel = 2 * cutoff * np.sinc(2 * cutoff * taps) * np.hamming(len(taps))
-    weight = torch.from_numpy((kernel / kernel.sum()).astype(np.float32)).reshape(1, 1, -1)
-    return functional.conv1d(waves.unsqueeze(1), weight, padding=32).squeeze(1)
+    """Nothing above 3 to 7.5 kHz; 24 to 96 dB an octave."""
+    edge, order = rng.uniform(3_000, 7_500), int(rng.integers(4, 17))
+    return _shaped(waves, lambda frequency: (1 + (frequency / edge) ** (2 * order)).rsqrt())
 
 
-def _straight_through(waves: Tensor, process: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Tensor:
-    """Run `process` over all waves in one piece (a codec's start-up is paid once); gradients pass unchanged."""
-    flat = waves.detach().reshape(-1).numpy()
-    edited = process(flat)
-    edited = np.pad(edited[: len(flat)], (0, max(0, len(flat) - len(edited))))
-    return waves + (torch.from_numpy(edited).reshape(waves.shape) - waves).detach()
+def high_pass(waves: Tensor, rng: np.random.Generator) -> Tensor:
+    """Nothing below 100 to 1,500 Hz; 24 to 96 dB an octave."""
+    edge, order = 100 * 15 ** rng.uniform(0, 1), int(rng.integers(4, 17))
+    return _shaped(waves, lambda frequency: (1 + (edge / frequency.clamp(min=1)) ** (2 * order)).rsqrt())
 
 
-def _coded(flat: NDArray[np.float32], container: str, subtype: str, level: float) -> NDArray[np.float32]:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, flat.clip(-1, 1), SAMPLE_RATE, format=container, subtype=subtype, compression_level=level)
-    buffer.seek(0)
-    return np.asarray(soundfile.read(buffer, dtype="float32")[0])
+def echo(waves: Tensor, rng: np.random.Generator) -> Tensor:
+    """The wave again, 50 to 300 ms later, at 0.2 to 0.6 of its amplitude."""
+    late = int(rng.uniform(0.05, 0.3) * SAMPLE_RATE)
+    return waves + float(rng.uniform(0.2, 0.6)) * torch.nn.functional.pad(waves, (late, 0))[:, : waves.shape[-1]]
 
 
-def mp3(waves: Tensor, rng: np.random.Generator) -> Tensor:
-    """MP3 at about 40 to 100 kbit/s."""
-    level = float(rng.uniform(*MP3_LEVELS))
-    return _straight_through(waves, lambda flat: _coded(flat, "MP3", "MPEG_LAYER_III", level))
+def reverb(waves: Tensor, rng: np.random.Generator) -> Tensor:
+    """A simulated room: the direct sound, six early reflections and a tail of noise (RT60 0.1 to 0.6 s)."""
+    rt60 = rng.uniform(0.1, 0.6)
+    time = np.arange(int(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
+    decay = 10 ** (-3 * time / rt60)  # -60 dB after `rt60`
+    room = rng.standard_normal(len(time)) * decay * (time > 0.02)  # seconds; the tail begins when walls are reached
+    places = (rng.uniform(0.002, 0.05, 6) * SAMPLE_RATE).astype(int)
+    early = np.zeros_like(room)
+    early[places] = rng.choice([-1, 1], 6) * decay[places] * rng.uniform(0.2, 0.7, 6)
+    # The direct sound is 12 dB above the tail (a near microphone) to as loud as it (a far one).
+    room *= 10 ** (-rng.uniform(0, 12) / 20) / (np.linalg.norm(room) + 1e-9)
+    room += early
+    room[0] = 1.0
+    size = waves.shape[-1] + len(room)
+    response = torch.fft.rfft(torch.from_numpy(room.astype(np.float32)).to(waves.device), n=size)
+    wet: Tensor = torch.fft.irfft(torch.fft.rfft(waves, n=size) * response, n=size)
+    return wet[:, : waves.shape[-1]]
 
 
-def opus(waves: Tensor, rng: np.random.Generator) -> Tensor:
-    """Opus at 26 to 46 kbit/s."""
-    level = float(rng.uniform(*OPUS_LEVELS))
-    return _straight_through(waves, lambda flat: _coded(flat, "OGG", "OPUS", level))
+def denoise(waves: Tensor, rng: np.random.Generator) -> Tensor:
+    """A spectral gate: what is near each band's noise floor is turned down by 6 to 20 dB."""
+    window = torch.hann_window(512, device=waves.device)
+    spectrum = torch.stft(waves, 512, 128, window=window, return_complex=True)
+    with torch.no_grad():
+        magnitude = spectrum.abs()
+        floor = magnitude.quantile(0.15, dim=-1, keepdim=True) * float(rng.uniform(1.5, 3))
+        lowest = float(10 ** (-rng.uniform(6, 20) / 20))
+        mask = ((magnitude - floor) / (magnitude + 1e-6)).clamp(lowest, 1)
+    return torch.istft(spectrum * mask, 512, 128, window=window, length=waves.shape[-1])
 
 
-def aac(waves: Tensor, rng: np.random.Generator) -> Tensor:
-    """AAC at 48 to 96 kbit/s and 24 kHz, shifted back by the delay that ADTS cannot state."""
-    rate, delay = 24_000, 1024  # Hz, samples
-    bits_per_second = int(rng.integers(48_000, 96_000))
-
-    def process(flat: NDArray[np.float32]) -> NDArray[np.float32]:
-        buffer = io.BytesIO()
-        with av.open(buffer, "w", format="adts") as file:
-            stream = file.add_stream("aac", rate=rate)
-            if not isinstance(stream, av.AudioStream):
-                raise TypeError("aac is no audio codec")
-            stream.layout, stream.bit_rate = "mono", bits_per_second
-            wave = np.asarray(soxr.resample(flat.clip(-1, 1), SAMPLE_RATE, rate), dtype=np.float32)
-            frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="fltp", layout="mono")
-            frame.sample_rate = rate
-            file.mux(stream.encode(frame))
-            file.mux(stream.encode(None))
-        heard = decode(buffer.getvalue()).samples[delay:]
-        return np.asarray(soxr.resample(heard, rate, SAMPLE_RATE), dtype=np.float32)
-
-    return _straight_through(waves, process)
-
-
-def resample(waves: Tensor, rng: np.random.Generator) -> Tensor:
-    """Down to 8 or 11.025 kHz (or up to 24 kHz) and back."""
-    rate = int(rng.choice([8_000, 11_025, 24_000]))
-    return _straight_through(
-        waves, lambda flat: soxr.resample(soxr.resample(flat, SAMPLE_RATE, rate), rate, SAMPLE_RATE)
-    )
+# How often each is drawn. Lossy codecs are what every served file goes through.
+EDITS: Mapping[Edit, float] = MappingProxyType(
+    {
+        nothing: 4,
+        noise: 4,
+        gain: 1,
+        polarity: 1,
+        low_pass: 2,
+        high_pass: 3,
+        echo: 1,
+        reverb: 2,
+        denoise: 1,
+        codecs.mp3: 2,
+        codecs.opus: 2,
+        codecs.aac: 2,
+        codecs.vorbis: 1,
+        codecs.gsm: 2,
+        codecs.mu_law: 1,
+        codecs.resample: 1,
+    }
+)
+WARPS: Mapping[Warp, float] = MappingProxyType({warps.speed: 2, warps.stretch: 1, warps.pitch: 1})
+OTHERS = 1.0  # weight of each edit from outside
+BEFORE = 0.15  # chance that an edit from outside is used on the speech to be marked
 
 
-# One entry for each chance: lossy codecs are what every served file goes through.
-EDITS: tuple[Edit, ...] = (nothing, nothing, noise, gain, polarity, low_pass, mp3, mp3, opus, opus, aac, aac, resample)
+class Editor:
+    """Draws edits, those from outside among them."""
+
+    def __init__(self, others: Sequence[Edit] = ()) -> None:
+        self._warps = list(WARPS)
+        self._others = list(others)
+        self._edits = [*EDITS, *others]
+        weights = np.array([*WARPS.values(), *EDITS.values(), *[OTHERS] * len(others)])
+        self._chances = weights / weights.sum()
+
+    def edited(self, cuts: Cuts, rng: np.random.Generator) -> Cuts:
+        """Cuts edited in one way, drawn by chance; after a warp, of another length and with no bits to be read."""
+        drawn = int(rng.choice(len(self._chances), p=self._chances))
+        if drawn < len(self._warps):
+            return cuts.edited(*self._warps[drawn](cuts.waves, rng), readable=False)
+        return cuts.edited(self._edits[drawn - len(self._warps)](cuts.waves, rng))
+
+    def before(self, waves: Tensor, rng: np.random.Generator) -> Tensor:
+        """Speech to be marked: as it is, or put through an edit from outside."""
+        if not self._others or rng.random() >= BEFORE:
+            return waves
+        return self._others[int(rng.integers(len(self._others)))](waves, rng)
 
 
-def crop(waves: Tensor, present: Tensor, shifts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Cut `shifts[row]` samples off the front of each row, and as much off the ends that all rows stay equally long.
+def _shaped(waves: Tensor, response: Callable[[Tensor], Tensor]) -> Tensor:
+    """Each frequency (Hz) times the response there, phases kept."""
+    samples = waves.shape[-1]
+    frequency = torch.fft.rfftfreq(samples, 1 / SAMPLE_RATE).to(waves.device)
+    shaped: Tensor = torch.fft.irfft(torch.fft.rfft(waves) * response(frequency), n=samples)
+    return shaped
 
-    Args:
-        waves: float32[batch, samples].
-        present: float32[batch, samples], 1 where the mark is.
-        shifts: int64[batch], each below `MOST_SHIFT`.
 
-    Returns:
-        Both as float32[batch, samples - max(shifts)].
-    """
-    length = waves.shape[-1] - int(shifts.max())
-    rows = list(enumerate(shifts.tolist()))
-    return (
-        torch.stack([waves[row, start : start + length] for row, start in rows]),
-        torch.stack([present[row, start : start + length] for row, start in rows]),
-    )
+def _rms(waves: Tensor) -> Tensor:
+    return (waves.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()

@@ -9,27 +9,33 @@ at each step at which the networks still read it, and raises it when they don't.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vivavoce.watermark.level import set_level
 from vivavoce.watermark.networks import SAMPLE_RATE, Networks, NetworkSize
+from vivavoce.watermark.training import losses
+from vivavoce.watermark.training.codecs import named
+from vivavoce.watermark.training.curve import draw
+from vivavoce.watermark.training.cuts import UNMARKED, Cuts, draw_masks, draw_messages, draw_starts, joined, spoken
 from vivavoce.watermark.training.data import Speech
-from vivavoce.watermark.training.edits import EDITS, MOST_SHIFT, crop
+from vivavoce.watermark.training.edits import Editor
 
 SAVE_SECONDS = 120.0
 LOG_EVERY = 20  # steps
 SETTLED = 0.93  # share of bits read right at which they have come
-BITS_NEEDED, PRESENCE_NEEDED = 0.70, 0.90  # below these running shares the mark gets louder again, above softer
+HANDS = 4  # parts of a batch, each edited in its own way
+KEPT = 0.8  # share of a cut that the detector is shown: the rest is room for crops and for sped up sound
 
 
 @dataclass(frozen=True)
@@ -44,21 +50,35 @@ class Plan:
         start_db: Speech over mark at the first step.
         target_db: Speech over mark that the controller does not go beyond.
         step_db: Most that the level moves in one step.
+        bits_needed: Share of bits read right, below which the mark gets louder again, above softer.
+        presence_needed: The same for the samples whose presence is told right.
+        reach: Samples off the latent frames' grid up to which bits are taught. Further off they are taught to be mute;
+            who reads looks at several offsets, as for presence. Bits at all offsets did not come at this size.
+        reach_steps: Steps in which the bits come to be taught that far.
         edits_from_db: Edits begin once the level has come this far; crops begin with the teaching of presence.
-        shape_weight: Weight of the spectral loss, used from `edits_from_db` on.
+        presence_weight: Weight of presence; the bits have 1.
+        spectral_weight: Weight of the spectral loss, used from `edits_from_db` on.
+        edits: Edits from outside, `package.module:function`; now and then they are also used on the speech before it
+            is marked, so that their traces are not taken for the mark.
     """
 
     size: NetworkSize = field(default_factory=NetworkSize)
     seed: int = 1
     batch: int = 16
-    cut_seconds: float = 0.512
+    cut_seconds: float = 1.28
     learning_rate: float = 1e-3
-    halving_steps: int = 2_000
+    halving_steps: int = 2_500
     start_db: float = -8.0
-    target_db: float = 20.0
-    step_db: float = 0.08
+    target_db: float = 24.0
+    step_db: float = 0.04
+    bits_needed: float = 0.78
+    presence_needed: float = 0.85
+    reach: int = 40
+    reach_steps: int = 500
     edits_from_db: float = 0.0
-    shape_weight: float = 0.05
+    presence_weight: float = 0.5
+    spectral_weight: float = 0.1
+    edits: tuple[str, ...] = ()
 
 
 @dataclass
@@ -74,16 +94,38 @@ class Progress:
 
 
 class Trainer:
-    """One run in one folder: `checkpoint.pt` (to resume from) and `log.jsonl` (one line each 20 steps)."""
+    """One run in one folder.
 
-    def __init__(self, plan: Plan, speech: Speech, folder: Path) -> None:
+    `checkpoint.pt` is resumed from, `log.jsonl` has one line each 20 steps, and `curve.svg` shows them.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        speech: Speech,
+        folder: Path,
+        *,
+        start: Networks | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Begin a run, or go on with the one in `folder`.
+
+        Args:
+            plan: What to train and how.
+            speech: To draw cuts from.
+            folder: Of the run.
+            start: Networks to begin with, whose bits have come; None begins with random ones.
+            device: Where the networks live; the CPU's draws and edits are the same everywhere.
+        """
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.speech = speech
         self.folder = folder
-        self.networks = Networks(plan.size)
+        self.device = device
+        self._editor = Editor([named(name) for name in plan.edits])
+        self.networks = (start or Networks(plan.size)).train().requires_grad_(requires_grad=True).to(device)
         self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
-        self.progress = Progress(snr_db=plan.start_db)
+        self.progress = Progress(snr_db=plan.start_db, settled=start is not None)
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "checkpoint.pt").is_file():
             self._resume()
@@ -108,38 +150,63 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = plan.learning_rate * 0.5 ** (progress.step / plan.halving_steps)
         rng = np.random.default_rng((plan.seed, progress.step))
-        more = 1 if progress.settled else 2  # many messages teach the bits, long cuts teach presence
-        batch, samples = plan.batch * more, int(plan.cut_seconds * SAMPLE_RATE) // more
-        waves = torch.from_numpy(self.speech.batch(batch, samples, rng))
-        message = torch.from_numpy(rng.integers(0, 2, (batch, plan.size.nbits)))
-        present = torch.from_numpy(_masks(batch, samples, rng)) if progress.settled else torch.ones_like(waves)
-        spread = torch.from_numpy(rng.uniform(-3, 2, batch).astype(np.float32))
-        mark = set_level(self.networks.raw_mark(waves, message), waves, progress.snr_db + spread)
-        heard = waves + mark * present
+        waves, mark, cuts = self._marked(rng)
         editing = progress.snr_db >= plan.edits_from_db
+        cuts = self._shown(cuts, rng, editing=editing)
+        logits = self.networks.look(cuts.waves)
+        decoding, bits = losses.decoding(logits, cuts)
+        localisation, presence = losses.localisation(logits, cuts)
+        loss = decoding + plan.presence_weight * localisation
         if editing:
-            heard = _edited(heard, rng)
-        shifts = _shifts(batch, rng) if progress.settled else np.zeros(batch, dtype=np.int64)
-        heard, present = crop(heard, present, shifts)
-        logits = self.networks.look(heard)
-        losses, bits, presence = _losses(logits, present, message, torch.from_numpy(shifts == 0))
-        if editing:
-            losses = losses + plan.shape_weight * _shape_loss(mark, waves)
+            loss = loss + plan.spectral_weight * losses.spectral_loss(waves + mark, waves)
         self.optimiser.zero_grad(set_to_none=True)
-        losses.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
         self.optimiser.step()
-        self._move(float(losses.detach()), bits, presence)
+        self._move(float(loss.detach()), float(bits), float(presence))
+
+    def _marked(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Cuts]:
+        """float32[batch, samples] speech, its mark at the level that the run has come to, and the marked cuts."""
+        plan, progress = self.plan, self.progress
+        more = 1 if progress.settled else 2  # many messages teach the bits, long cuts teach presence
+        batch, hop = plan.batch * more, plan.size.hop
+        frames = int(plan.cut_seconds * SAMPLE_RATE) // more // hop
+        waves = torch.from_numpy(self.speech.batch(batch, frames * hop, rng)).to(self.device)
+        waves = self._editor.before(waves, rng)
+        messages, groups = (part.to(self.device) for part in draw_messages(batch, frames, plan.size.nbits, rng))
+        spread = torch.from_numpy(rng.uniform(-3, 2, batch).astype(np.float32)).to(self.device)
+        mark = set_level(self.networks.raw_mark(waves, spoken(messages, groups)), waves, progress.snr_db + spread)
+        truth = groups.repeat_interleave(hop, dim=1)
+        if progress.settled:
+            truth = truth.masked_fill(~draw_masks(batch, frames * hop, rng).to(self.device), UNMARKED)
+        readable = torch.ones(batch, dtype=torch.bool, device=self.device)
+        cuts = Cuts(waves, truth, messages, readable, ~readable)
+        return waves, mark, replace(cuts, waves=waves + mark * cuts.present)
+
+    def _shown(self, cuts: Cuts, rng: np.random.Generator, *, editing: bool) -> Cuts:
+        """What the detector gets to see: each hand of the batch edited in its own way, and a window of each row."""
+        if not self.progress.settled:
+            return self._editor.edited(cuts, rng) if editing else cuts
+        plan, samples = self.plan, int(cuts.waves.shape[-1] * KEPT)
+        reach = round(min(1.0, self.progress.step / plan.reach_steps) * plan.reach)
+        shown = []
+        for hand in torch.from_numpy(rng.permutation(len(cuts.waves))).to(self.device).chunk(HANDS):
+            part = self._editor.edited(cuts.rows(hand), rng) if editing else cuts.rows(hand)
+            starts, off = draw_starts(len(hand), part.waves.shape[-1] - samples, reach, plan.size, rng)
+            starts, off = starts.to(self.device), off.to(self.device)
+            shown.append(part.window(starts, samples, taught=off <= reach, mute=off > plan.reach))
+        return joined(shown)
 
     def _move(self, loss: float, bits: float, presence: float) -> None:
         progress, plan = self.progress, self.plan
-        progress.bits += 0.02 * (bits - progress.bits)
+        if not math.isnan(bits):
+            progress.bits += 0.02 * (bits - progress.bits)
         progress.presence += 0.02 * (presence - progress.presence)
         progress.loss = loss
         progress.step += 1
         progress.settled = progress.settled or progress.bits > SETTLED
         if progress.settled:
-            margin = min((progress.bits - BITS_NEEDED) / 0.04, (progress.presence - PRESENCE_NEEDED) / 0.04)
+            margin = min((progress.bits - plan.bits_needed) / 0.04, (progress.presence - plan.presence_needed) / 0.04)
             level = progress.snr_db + plan.step_db * min(1.0, max(-0.5, margin))
             progress.snr_db = min(plan.target_db, max(plan.start_db, level))
 
@@ -151,12 +218,14 @@ class Trainer:
             "progress": asdict(self.progress),
             "plan": _plain(self.plan),
         }
+        if (self.folder / "log.jsonl").is_file():
+            draw(self.folder / "log.jsonl", self.folder / "curve.svg")
         half = self.folder / "checkpoint.pt.half"
         torch.save(state, half)
         os.replace(half, self.folder / "checkpoint.pt")  # noqa: PTH105 - atomic replacement, said plainly
 
     def _resume(self) -> None:
-        state = torch.load(self.folder / "checkpoint.pt", weights_only=True)
+        state = read_checkpoint(self.folder)
         if state["plan"] != _plain(self.plan):
             raise ValueError(f"{self.folder} holds a run of another plan: {state['plan']}")
         self.networks.load_state_dict(state["networks"])
@@ -169,67 +238,25 @@ class Trainer:
             log.write(line + "\n")
 
 
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """What `Trainer.save` wrote: networks, optimiser, progress and plan.
+
+    Raises:
+        ValueError: there is no run in this folder, or its checkpoint is broken.
+    """
+    try:
+        state: dict[str, Any] = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} holds no run") from error
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise ValueError(f"{folder}/checkpoint.pt is broken: {error}") from error
+    missing = {"networks", "optimiser", "progress", "plan"} - set(state)
+    if missing:
+        raise ValueError(f"{folder}/checkpoint.pt is of no run: it has no {sorted(missing)}")
+    return state
+
+
 def _plain(plan: Plan) -> dict[str, Any]:
     """The plan as lists, dictionaries and numbers, the way JSON would give it back."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
     return plain
-
-
-def _masks(batch: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Where the mark stays: everywhere (half of the cuts), nowhere (a quarter), or in one span of the cut."""
-    masks = np.ones((batch, samples), dtype=np.float32)
-    for row in range(batch // 2, batch):
-        if row % 2:
-            masks[row] = 0
-            continue
-        start, end = sorted(rng.integers(0, samples, 2))
-        outside = bool(rng.integers(0, 2))
-        masks[row, start:end] = 0 if outside else 1
-        if not outside:
-            masks[row, :start] = 0
-            masks[row, end:] = 0
-    return masks
-
-
-def _shifts(batch: int, rng: np.random.Generator) -> np.ndarray:
-    """Samples cut off the front of each cut: none of two neighbours, then up to 100 ms of the next two, and so on.
-
-    Presence has to be told at any offset from the generator's 20 ms grid. Bits are taught on the grid only: bits at
-    all offsets did not come at this size and in this time.
-    """
-    shifts = rng.integers(0, MOST_SHIFT, batch)
-    shifts[np.arange(batch) // 2 % 2 == 0] = 0
-    return shifts
-
-
-def _edited(heard: Tensor, rng: np.random.Generator) -> Tensor:
-    """Deal the cuts into four hands and edit each hand in its own way."""
-    order = torch.from_numpy(rng.permutation(heard.shape[0]))
-    hands = [EDITS[int(rng.integers(len(EDITS)))](heard[part], rng) for part in order.chunk(4)]
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order))
-    return torch.cat(hands)[back]
-
-
-def _losses(logits: Tensor, present: Tensor, message: Tensor, aligned: Tensor) -> tuple[Tensor, float, float]:
-    """Cross-entropy of presence for each sample and of bits for each aligned cut; and the share of both told right."""
-    presence_logit = logits[:, 1] - logits[:, 0]
-    localisation = functional.binary_cross_entropy_with_logits(presence_logit, present)
-    marked = present.sum(dim=-1)
-    readable = aligned & (marked > 0.2 * present.shape[-1])
-    mean = (logits[:, 2:] * present.unsqueeze(1)).sum(dim=-1) / marked.clamp(min=1).unsqueeze(1)
-    decoding = functional.binary_cross_entropy_with_logits(mean[readable], message[readable].float())
-    right = ((mean[readable] > 0) == (message[readable] > 0)).float().mean()
-    told = ((presence_logit > 0) == (present > 0)).float().mean()
-    return decoding + 0.5 * localisation, float(right), float(told)
-
-
-def _shape_loss(mark: Tensor, waves: Tensor) -> Tensor:
-    """Decibels by which the mark comes nearer than 10 dB to the speech, over bands of 250 Hz and 32 ms."""
-    window = torch.hann_window(512)
-
-    def bands(signal: Tensor) -> Tensor:
-        power = torch.stft(signal, 512, 256, window=window, return_complex=True).abs().square()
-        return 10 * torch.log10(functional.avg_pool1d(power.transpose(1, 2)[..., 1:], 8) + 1e-6)
-
-    return functional.relu(bands(mark) - bands(waves) + 10).mean() / 10
