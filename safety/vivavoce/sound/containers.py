@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from mmap import mmap
 from typing import Literal
 
 Container = Literal["wav", "flac", "ogg", "mp3", "adts", "mp4"]
+Data = bytes | mmap
+"""A whole file, in memory or not."""
 
 UNKNOWN_SIZE = {0, 0xFFFFFFFF}  # what writers put who could not know the length (pipes, streams)
 MP4_ATOMS = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}
 
 
-def skip_id3(data: bytes) -> int:
+def skip_id3(data: Data) -> int:
     """Where the sound begins behind any ID3v2 tags (id3.org, v2.4.0 section 3.1)."""
     start = 0
     while data[start : start + 3] == b"ID3" and len(data) >= start + 10:
@@ -27,7 +30,7 @@ def skip_id3(data: bytes) -> int:
     return start
 
 
-def identify(data: bytes) -> Container | None:
+def identify(data: Data) -> Container | None:
     """The container by its first bytes, or None where it is none that we read."""
     if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
         return "wav"
@@ -45,12 +48,12 @@ def identify(data: bytes) -> Container | None:
     return None
 
 
-def cut_short(data: bytes, container: Container) -> bool:
+def cut_short(data: Data, container: Container) -> bool:
     """Whether the container promises more than the file holds. A container that promises nothing is never short."""
     return _CUT_SHORT[container](data)
 
 
-def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _riff_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
     """(name, start of its content, stated size) of each chunk."""
     place = 12
     while place + 8 <= len(data):
@@ -59,14 +62,14 @@ def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         place += 8 + size + size % 2
 
 
-def _wav(data: bytes) -> bool:
+def _wav(data: Data) -> bool:
     return any(
         name == b"data" and size not in UNKNOWN_SIZE and start + size > len(data)
         for name, start, size in _riff_chunks(data)
     )
 
 
-def _ogg(data: bytes) -> bool:
+def _ogg(data: Data) -> bool:
     """RFC 3533: the last page must be whole and carry the end-of-stream flag."""
     last = data.rfind(b"OggS")
     if len(data) < last + 27:
@@ -77,7 +80,7 @@ def _ogg(data: bytes) -> bool:
     return not (whole and data[last + 5] & 0x04)
 
 
-def _mp3(data: bytes) -> bool:
+def _mp3(data: Data) -> bool:
     """The Xing/Info header in the first frame may state the number of bytes of the stream."""
     start = skip_id3(data)
     first = data[start : start + 200]
@@ -91,7 +94,7 @@ def _mp3(data: bytes) -> bool:
     return bool(start + size > len(data))
 
 
-def _adts(data: bytes) -> bool:
+def _adts(data: Data) -> bool:
     """Walk the frames: each states its own length in 13 bits."""
     place = skip_id3(data)
     while place + 7 <= len(data) and data[place] == 0xFF and data[place + 1] & 0xF6 == 0xF0:
@@ -102,7 +105,7 @@ def _adts(data: bytes) -> bool:
     return place > len(data)
 
 
-def _mp4(data: bytes) -> bool:
+def _mp4(data: Data) -> bool:
     """ISO/IEC 14496-12: top-level boxes state their size; without `moov` nothing can be played."""
     place, names = 0, set()
     while place + 8 <= len(data):
@@ -118,18 +121,18 @@ def _mp4(data: bytes) -> bool:
     return place > len(data) or b"moov" not in names
 
 
-def flac_samples(data: bytes) -> int:
+def flac_samples(data: Data) -> int:
     """The number of samples that STREAMINFO states (RFC 9639, section 8.2); 0 where the writer could not know it."""
     start = skip_id3(data)
     return int.from_bytes(data[start + 18 : start + 26], "big") & (1 << 36) - 1
 
 
-def _stated_in_samples(data: bytes) -> bool:  # noqa: ARG001 - one signature for all containers
+def _stated_in_samples(data: Data) -> bool:  # noqa: ARG001 - one signature for all containers
     """FLAC states its length in samples, which only the decoder can count."""
     return False
 
 
-_CUT_SHORT: dict[Container, Callable[[bytes], bool]] = {
+_CUT_SHORT: dict[Container, Callable[[Data], bool]] = {
     "wav": _wav,
     "flac": _stated_in_samples,
     "ogg": _ogg,

@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from vivavoce.sound.decode import Samples
 from vivavoce.sound.errors import SoundError
+from vivavoce.sound.stream import Samples
 
 Format = Literal["wav", "flac", "mp3", "opus", "aac", "pcm"]
 FORMATS: tuple[Format, ...] = get_args(Format)
