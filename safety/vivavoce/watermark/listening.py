@@ -1,7 +1,8 @@
 """A sound listened to from beginning to end in bounded memory, and what is to be said of it.
 
-Samples of any rate go in by blocks; they are brought to 16 kHz and looked at in sections of half a minute. What is kept of
-an hour is about 25 MB: what stood out in each column of a track, and what the learned mark's detector saw every 10 ms.
+Samples of any rate go in by blocks; they are brought to 16 kHz and looked at in sections of half a minute. What is
+kept of an hour is about 25 MB: what stood out in each column of a track, and what the learned mark's detector saw
+every 10 ms.
 """
 
 from __future__ import annotations
