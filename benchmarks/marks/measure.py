@@ -15,8 +15,9 @@ from benchmarks.marks.quality import quality
 from benchmarks.marks.registry import Registry, decoded_bits, named
 from benchmarks.marks.speed import speed
 from benchmarks.marks.splices import splice_rows
-from benchmarks.marks.systems import OURS, SECRET, Look, System, systems
+from benchmarks.marks.systems import OURS, SECRET, Look, Ours, System, systems
 from vivavoce.sound import SPEECH_RATE, Samples
+from vivavoce.watermark import Reading
 
 SPEECH_DB = -10.0  # a cut has to be louder than its clip less 10 dB, or it is drawn again: a pause says nothing
 DRAWS = 50
@@ -63,8 +64,13 @@ class Bench:
         if job.kind == "edit":
             return self._edit(job, clip)
         other = next(c for c in (*self._plan.clips[job.clip :], *self._plan.clips) if c.speaker != clip.speaker)
-        ours = next(system for system in self._systems if system.name == OURS)
-        return splice_rows(ours, EDIT[job.edit], (clip, self.marked(ours, clip)), (other, self.marked(ours, other)))
+        ours = next(system for system in self._systems if isinstance(system, Ours))
+        host, guest = ((one, self.marked(ours, one)) for one in (clip, other))
+
+        def who(reading: Reading) -> int | None:
+            return self._registry.whose(reading, [identity_of(clip), identity_of(other)])
+
+        return splice_rows(ours, EDIT[job.edit], host, guest, who)
 
     def marked(self, system: System, clip: Clip) -> Samples:
         """The marked clip, made once for all processes and jobs."""

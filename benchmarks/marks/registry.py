@@ -46,6 +46,10 @@ class Registry:
         batches = [self._others] if own is None else [self._others, np.array([own], dtype=np.uint64)]
         return self._code.resolve(reading, batches)
 
+    def whose(self, reading: Reading, own: list[int]) -> int | None:
+        """The one identity that a reading is surely of, if there is one, with `own` registered too."""
+        return self._code.resolve(reading, [self._others, np.array(own, dtype=np.uint64)]).identity
+
 
 def named(resolution: Resolution | None, own: int | None) -> str:
     """Which identity a resolution names: "own", "wrong" or "none"."""

@@ -58,6 +58,10 @@ class Results:
     def _speeds(self) -> list[Row]:
         return rows(self.folder, "speed")
 
+    @cached_property
+    def _splices(self) -> list[Row]:
+        return rows(self.folder, "splice")
+
     @property
     def systems(self) -> list[str]:
         """Names of the watermarks, ours first."""
@@ -125,9 +129,10 @@ class Results:
         """One figure of quality for each clip; empty where it was not measured."""
         return [row[name] for row in self.quality if row["system"] == system and row[name] is not None]
 
-    def splices(self, inside: str, edit: str) -> tuple[list[float], list[float]]:
+    def splices(self, inside: str, edit: str, *, registry: bool) -> tuple[list[float], list[float]]:
         """Overlaps, and errors of borders in seconds (infinite where nothing was said), of one kind of splice."""
-        own = [row for row in rows(self.folder, "splice") if (row["inside"], row["edit"]) == (inside, edit)]
+        kind = (inside, edit, registry)
+        own = [row for row in self._splices if (row["inside"], row["edit"], row["registry"]) == kind]
         errors = [inf if error is None else error for row in own for error in row["errors"]]
         return [row["iou"] for row in own], errors
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from benchmarks.marks.clips import Clip
 from benchmarks.marks.edits import Edit
 from benchmarks.marks.plan import Row, generator
-from benchmarks.marks.systems import System
+from benchmarks.marks.systems import Ours, Who
 from vivavoce.sound import SPEECH_RATE, Samples
 from vivavoce.watermark import Segment
 
@@ -18,8 +18,11 @@ STEP = 1e-3  # seconds: what the overlap is counted in
 Pair = tuple[Clip, Samples]  # a clip and its marked form
 
 
-def splice_rows(ours: System, edit: Edit, host: Pair, guest: Pair) -> list[Row]:
-    """3 s of one speaker set into 9 s of another: marked into unmarked, and unmarked into marked."""
+def splice_rows(ours: Ours, edit: Edit, host: Pair, guest: Pair, who: Who) -> list[Row]:
+    """3 s of one speaker set into 9 s of another: marked into unmarked, and unmarked into marked.
+
+    Each is looked at twice, without the registry and with it (`who`), which lets borders be drawn with the exact code.
+    """
     rng = generator("splice", host[0].name)
     cut = float(rng.uniform(2.0, HOST_SECONDS - 2.0))
     begin = float(rng.uniform(0.0, len(guest[1]) / SPEECH_RATE - PIECE_SECONDS))
@@ -28,17 +31,18 @@ def splice_rows(ours: System, edit: Edit, host: Pair, guest: Pair) -> list[Row]:
     for inside, outer, inner in (("marked", host[0].samples, guest[1]), ("unmarked", host[1], guest[0].samples)):
         spliced = splice(outer, inner, cut, begin)
         sound, rate = edit.process(spliced, generator("splice", host[0].name, edit.name))
-        segments = ours.look(sound, rate).segments
-        errors = border_errors(segments, (cut, cut + PIECE_SECONDS))
-        rows.append(
-            {
-                "clip": host[0].name,
-                "edit": edit.name,
-                "inside": inside,
-                "iou": overlap(segments, spans[inside], len(spliced) / SPEECH_RATE),
-                "errors": errors,
-            }
-        )
+        for asked in (None, who):
+            segments = ours.segments(sound, rate, asked)
+            rows.append(
+                {
+                    "clip": host[0].name,
+                    "edit": edit.name,
+                    "inside": inside,
+                    "registry": asked is not None,
+                    "iou": overlap(segments, spans[inside], len(spliced) / SPEECH_RATE),
+                    "errors": border_errors(segments, (cut, cut + PIECE_SECONDS)),
+                }
+            )
     return rows
 
 

@@ -133,6 +133,7 @@ def test_the_registry_names_what_the_code_names() -> None:
     assert named(noise, own) == "none"
     assert 0.2 < decoded_bits(noise, own) < 0.9
     assert named(registry.resolve(Reading(clean), None), None) == "none"
+    assert (registry.whose(half, [7, own]), registry.whose(Reading(clean), [7])) == (own, None)
     assert decoded_bits(None, own) == 0.5
 
 
@@ -149,9 +150,12 @@ def test_a_real_clip_is_found_where_it_is_marked_and_nowhere_else(plan: Plan) ->
     assert not any(row["found"] for row in unmarked)
     (sounds,) = bench.run(Job("quality", 0))
     assert sounds["si_snr"] > 10
-    inside, outside = bench.run(Job("splice", 0, "none"))
-    assert inside["iou"] > 0.8
-    assert (inside["inside"], outside["inside"]) == ("marked", "unmarked")
+    spliced = bench.run(Job("splice", 0, "none"))
+    assert [(row["inside"], row["registry"]) for row in spliced] == [
+        (i, r) for i in ("marked", "unmarked") for r in (0, 1)
+    ]
+    assert spliced[0]["iou"] > 0.8
+    assert spliced[1]["iou"] > 0.8
     assert bench.run(Job("edit", 0, "MP3 64 kbit/s")) == rows
     assert identity_of(plan.clips[0]) != identity_of(plan.clips[1])
 
