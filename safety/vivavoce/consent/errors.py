@@ -40,3 +40,17 @@ class GrantRefused(ConsentError):
     Codes: grant_forged (not signed by us, or not a grant), grant_expired (outside its time), grant_mismatch (for
     another job or another request).
     """
+
+
+class ReceiptBroken(ConsentError):
+    """A receipt does not hold. Code: receipt_broken.
+
+    Attributes:
+        place: What is wrong.
+        reason: How.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__("receipt_broken", f"{place}: {reason}")
+        self.place = place
+        self.reason = reason
