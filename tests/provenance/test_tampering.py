@@ -250,6 +250,18 @@ def test_junk_has_no_manifest(credential: Credential, junk: bytes, head: bytes) 
     assert read_provenance(head + junk, credential.roots).state == "none"
 
 
+@pytest.mark.parametrize("kind", EMBEDDED)
+def test_a_file_on_disk_is_read_like_its_bytes(
+    signed: dict[str, Signed], kind: str, credential: Credential, tmp_path: Path
+) -> None:
+    data, path = signed[kind].data, tmp_path / "file"
+    for content in (data, data[:-1], data[: len(data) // 2], b"", b"junk"):
+        path.write_bytes(content)
+        assert read_provenance(path, credential.roots) == read_provenance(content, credential.roots)
+    with pytest.raises(OSError, match="nowhere"):
+        read_provenance(tmp_path / "nowhere", credential.roots)
+
+
 def test_an_origin_may_say_anything_without_breaking_anything(credential: Credential) -> None:
     odd = Origin("out_\u2028\"'<b>", ORIGIN.created_at, "модель \U0001f3a4" * 20, "", ORIGIN.binding)
     file = sign(labelled("flac", odd), "audio/flac", odd, credential)

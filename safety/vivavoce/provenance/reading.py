@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import c2pa
 
 from vivavoce.provenance.library import context
 from vivavoce.provenance.manifest import OUTPUT_ASSERTION, SOFT_BINDING
 from vivavoce.provenance.origin import MARK_ALGORITHM
-from vivavoce.sound.containers import identify
+from vivavoce.sound.containers import Data, identify
 
 _MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "mp4": "audio/mp4"}
 _STORE = b"jumdc2pa"  # JUMBF description box of a C2PA manifest store (ISO/IEC 19566-5)
@@ -60,22 +62,36 @@ class Provenance:
     binding: str | None = None
 
 
-def read_provenance(data: bytes, roots: str, sidecar: bytes | None = None) -> Provenance:
+def read_provenance(source: bytes | Path, roots: str, sidecar: bytes | None = None) -> Provenance:
     """Read and check the manifest in a file, or beside it.
 
     Args:
-        data: Any bytes; the whole file.
+        source: Any bytes, or a file that is read piece by piece.
         roots: PEM of the authorities under which a signature counts as ours; empty for none.
         sidecar: The manifest store that came beside the file. The file itself is then not searched for one.
+
+    Raises:
+        OSError: The file cannot be read.
     """
+    if isinstance(source, bytes):
+        return _read(source, io.BytesIO(source), roots, sidecar)
+    with source.open("rb") as file:
+        if not file.seek(0, io.SEEK_END):
+            return _read(b"", file, roots, sidecar)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _read(data, file, roots, sidecar)
+
+
+def _read(data: Data, stream: BinaryIO, roots: str, sidecar: bytes | None) -> Provenance:
     container = identify(data)
     if sidecar is None and container not in _MEDIA_TYPES:
         return Provenance(ProvenanceState.NONE, "files of this kind carry no manifest")
     if sidecar == b"":  # to the library it would be none
         return _unreadable(_STORE, "it is empty")
     media_type = _MEDIA_TYPES.get(container or "", "application/octet-stream")
+    stream.seek(0)
     try:
-        reader = c2pa.Reader.try_create(media_type, io.BytesIO(data), sidecar, context=context(roots))
+        reader = c2pa.Reader.try_create(media_type, stream, sidecar, context=context(roots))
         if reader is None:
             return Provenance(ProvenanceState.NONE, "there is no manifest")
         with reader:
@@ -85,9 +101,9 @@ def read_provenance(data: bytes, roots: str, sidecar: bytes | None = None) -> Pr
     return _judge(store)
 
 
-def _unreadable(where: bytes, why: str) -> Provenance:
+def _unreadable(where: Data, why: str) -> Provenance:
     """Tell a manifest that is broken from a file that has none and that the library cannot make sense of."""
-    if _STORE in where:
+    if where.find(_STORE) >= 0:
         return Provenance(ProvenanceState.INVALID, "the manifest cannot be read", ("unreadable",))
     return Provenance(ProvenanceState.NONE, f"no manifest could be read: {why.splitlines()[0][:200]}")
 
