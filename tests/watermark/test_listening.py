@@ -36,6 +36,23 @@ def test_a_marked_stretch_is_found_where_it_is(marker: Marker, clips: Clips, for
     assert segment.end_s == pytest.approx(end, abs=0.15)
 
 
+@pytest.mark.parametrize("start", [0.0, 2.4, 9.0])
+def test_three_marked_seconds_of_twelve_are_no_whole(marker: Marker, long_clip: np.ndarray, start: float) -> None:
+    """A little of ours must not make a file ours that is mostly somebody else's."""
+    sound = long_clip[: 12 * SPEECH_RATE].copy()
+    first, last = int(start * SPEECH_RATE), int((start + 3) * SPEECH_RATE)
+    sound[first:last] = marker.embed(long_clip[14 * SPEECH_RATE :], SPEECH_RATE, FIRST)[2 * SPEECH_RATE :][
+        : last - first
+    ]
+    detection = marker.detect(sound, SPEECH_RATE)
+    assert detection.verdict == Verdict.OURS_MODIFIED
+    (segment,) = detection.segments
+    assert segment.start_s == pytest.approx(start, abs=0.2)
+    assert segment.end_s == pytest.approx(start + 3, abs=0.2)
+    assert detection.reading is not None
+    assert marker.doubt(detection.reading, FIRST) < 1e-12
+
+
 def test_a_hole_in_a_marked_sound_is_found(marker: Marker, clips: Clips) -> None:
     sound = np.concatenate([clips["austen-0870"], clips["austen-0920"]])
     holed = marker.embed(sound, SPEECH_RATE, FIRST)

@@ -26,6 +26,7 @@ BEFORE = SAMPLE_RATE  # samples of context; more than the causal networks look b
 WINDOW = 100  # frames: presence is judged over 1 s
 SMOOTH = 25  # frames: borders are drawn on a quarter of a second
 SHORTEST = 25  # frames: shorter stretches are no evidence
+GAP_SECONDS = 0.1  # more between two columns, and they belong to different groups
 SUREST = 3.0  # nats; one group's bits never count for more
 
 Frames = NDArray[np.float32]
@@ -83,7 +84,7 @@ def soft_bits(frames: Frames, columns: Columns, layout: Layout, temperature: flo
     """float32[CODE_BITS] of what the groups along a track say, in nats."""
     values = np.zeros(CODE_BITS, dtype=np.float32)
     groups = columns.place // GROUP_COLUMNS
-    borders = np.flatnonzero(np.diff(groups) != 0) + 1
+    borders = np.flatnonzero((np.diff(groups) != 0) | (np.diff(columns.seconds) > GAP_SECONDS)) + 1
     for run in np.split(np.arange(len(groups)), borders):
         if not len(run):
             continue

@@ -143,12 +143,9 @@ class Listener:
     ) -> Detection:
         best = max(tracks, key=lambda track: track.evidence)
         warp = best.match.warp
-        readings = [self._reading(track, layout, frames) for track in tracks]
-        marked = [
-            span
-            for track, reading in zip(tracks, readings, strict=True)
-            for span in evidence.stretches(track.columns(), track.match.warp.tempo, layout, self.who(reading))
-        ]
+        heard = {id(track): self._hear(track, layout, frames) for track in tracks}
+        reading = heard[id(best)][0]
+        marked = [span for _, spans in heard.values() for span in spans]
         segments = _segments(marked)
         reason = "; ".join(self._changes(best, segments, len(tracks)))
         verdict = Verdict.OURS_MODIFIED if reason else Verdict.OURS
@@ -158,19 +155,28 @@ class Listener:
             score,
             ENOUGH,
             segments,
-            readings[tracks.index(best)],
+            reading,
             warp.tempo,
             warp.pitch,
             presence,
             seconds,
         )
 
-    def _reading(self, track: Track, layout: Layout, frames: NDArray[np.float32]) -> Reading:
+    def _hear(
+        self, track: Track, layout: Layout, frames: NDArray[np.float32]
+    ) -> tuple[Reading, list[tuple[float, float]]]:
+        """What a track says where it is marked, and the seconds from and to between which it is."""
         columns, warp = track.columns(), track.match.warp
-        values = evidence.soft_bits(columns, layout)
+        inside = evidence.marked(columns, layout, None)
+        heard = columns.only(inside) if inside.any() else columns
+        values = evidence.soft_bits(heard, layout)
         if max(abs(warp.tempo - 1), abs(warp.pitch - 1)) < WARP_TOLERANCE:
-            values = evidence.joined(values, learned.soft_bits(frames, columns, layout, self.settings.bit_temperature))
-        return Reading(values)
+            values = evidence.joined(values, learned.soft_bits(frames, heard, layout, self.settings.bit_temperature))
+        reading = Reading(values)
+        bits = self.who(reading)
+        if bits is not None:
+            inside = evidence.marked(columns, layout, bits)
+        return reading, evidence.stretches(columns, inside, warp.tempo)
 
     def _changes(self, track: Track, segments: tuple[Segment, ...], tracks: int) -> list[str]:
         warp = track.match.warp

@@ -12,6 +12,7 @@ from vivavoce.watermark.keyed.tracks import FRAME_SECONDS, Columns
 
 SWITCH_COST = 8.0  # nats of evidence that a border needs
 ROUNDS = 3
+SECOND = 25  # columns
 WEAKEST = 0.1  # share of what stands out that agrees with the pattern, where it is marked: no less is believed
 
 
@@ -21,28 +22,32 @@ def soft_bits(columns: Columns, layout: Layout) -> NDArray[np.float32]:
     return np.bincount(layout.bit[columns.place].ravel(), said.ravel(), CODE_BITS).astype(np.float32)
 
 
-def stretches(
-    columns: Columns, tempo: float, layout: Layout, bits: NDArray[np.uint8] | None
-) -> list[tuple[float, float]]:
-    """Seconds from and to between which the mark is: the likeliest sequence of marked and unmarked columns.
+def marked(columns: Columns, layout: Layout, bits: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
+    """bool[columns]: the likeliest sequence of marked and unmarked columns.
+
+    How strongly a marked column agrees is not known beforehand. It is taken from the second that agrees best, then
+    from what came out as marked, and once more.
 
     Args:
         columns: Of one track.
-        tempo: How many times faster than it was made it goes.
         layout: The pattern.
         bits: uint8[CODE_BITS] where it is known whose mark it is; the borders are sharper then.
-
-    How strongly a marked column agrees is not known beforehand. It is taken from the whole track, then twice more from
-    what came out as marked.
     """
     signs = _signs(columns, layout) if bits is None else layout.pattern(bits)[columns.place]
     known = columns.tiles.astype(np.float64) * signs
     agreement, most, power = known.sum(axis=1), np.abs(known).sum(axis=1), (known**2).sum(axis=1) + 1e-9
-    inside = np.ones(len(agreement), dtype=bool)
+    window = np.ones(min(SECOND, len(known)))
+    share = float((np.convolve(agreement, window, "valid") / (np.convolve(most, window, "valid") + 1e-9)).max())
+    inside = np.zeros(len(known), dtype=bool)
     for _ in range(ROUNDS):
-        share = max(WEAKEST, float(agreement[inside].sum() / (most[inside].sum() + 1e-9)))
-        mean = share * most
+        mean = max(WEAKEST, share) * most
         inside = _likeliest((agreement * mean - mean**2 / 2) / power)
+        share = float(agreement[inside].sum() / (most[inside].sum() + 1e-9))
+    return inside
+
+
+def stretches(columns: Columns, inside: NDArray[np.bool_], tempo: float) -> list[tuple[float, float]]:
+    """Seconds from and to between which the columns of a track are `inside`; `tempo` times faster than it was made."""
     ends = np.concatenate([[False], inside, [False]])
     borders = np.flatnonzero(ends[1:] != ends[:-1]).reshape(-1, 2).tolist()
     width = COLUMN_FRAMES * FRAME_SECONDS / tempo

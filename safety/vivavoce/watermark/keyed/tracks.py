@@ -53,6 +53,10 @@ class Columns:
     place: NDArray[np.int16]
     tiles: NDArray[np.float16]
 
+    def only(self, chosen: NDArray[np.bool_]) -> Columns:
+        """Some of the columns."""
+        return Columns(self.seconds[chosen], self.place[chosen], self.tiles[chosen])
+
 
 @dataclass
 class Track:
