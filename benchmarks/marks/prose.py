@@ -29,9 +29,10 @@ def how() -> str:
     room = " x ".join(f"{side:g}" for side in ROOM)
     return f"""## How it was measured
 
-- Clips are real speech of people whom the weights were not trained on: Debian's prompts for the Asterisk exchange
-  (CC BY-SA 3.0), the LibriSpeech files that training holds out by a hash of their names, and `tests/data/speech`. A
-  speaker's short files are put one after the other; less than a clip of one speaker is repeated.
+- Clips are real speech that training was not given: Debian's prompts for the Asterisk exchange (CC BY-SA 3.0),
+  `tests/data/speech`, and the LibriSpeech files that training holds out by a hash of their names (what the learned
+  mark's weights began from is in their model card; the keyed mark is not trained). A speaker's short files are put one
+  after the other; less than a clip of one speaker is repeated.
 - Marked and looked at at 24 kHz, as the product does it. The 10 s are edited, then cut: 1 s and 3 s come from random
   places of the edited sound where the speech is no more than {-SPEECH_DB:g} dB below the clip. Crops are from anywhere.
 - MP3 64 kbit/s, AAC and Opus 32 kbit/s, WAV and FLAC are the product's own encoders; the others are FFmpeg's and

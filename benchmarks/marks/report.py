@@ -30,7 +30,8 @@ def report(results: Results, command: str) -> str:
     """All tables, and how they were made."""
     parts = [
         "# How well the marks last",
-        f"Written by `{command}`; every figure comes from that run. Marks: `{results.about['model']}`.",
+        f"Written by `{command}`; every figure comes from that run. Marks: "
+        f"`{results.about['model']}`, code and weights {results.about['digest']} (SHA-256).",
         clips_of_run(results.about["clips"]),
         "![Share of marks found after each edit](robustness.svg)",
         "## Asked and measured",
@@ -41,6 +42,8 @@ def report(results: Results, command: str) -> str:
         f"where at most {FALSE_POSITIVES:g} of the unmarked clips are found (1e-3), and as it is shipped, whatever it "
         "then finds in unmarked ones (below).",
         _found(results),
+        "Over all edits, by where the clips are from:",
+        _sources(results),
         "## Bits and outputs",
         _bits_words(results),
         _bits(results),
@@ -88,6 +91,14 @@ def _found(results: Results) -> str:
         (edit, *(_share(results.found(mark, edit, seconds)) for mark, seconds in columns)) for edit in results.measured
     ]
     return _table(("edit", *(f"{mark.name}: {seconds} s" for mark, seconds in columns)), body)
+
+
+def _sources(results: Results) -> str:
+    body = []
+    for source in results.sources:
+        clips = sum(where == source for _, _, where in results.about["clips"])
+        body.append((source, str(clips), *(_share(results.found_of(source, seconds)) for seconds in LENGTHS)))
+    return _table(("source", "clips", *(f"{seconds} s" for seconds in LENGTHS)), body)
 
 
 def _bits_words(results: Results) -> str:

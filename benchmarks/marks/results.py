@@ -107,6 +107,17 @@ class Results:
         least = self._thresholds[column.system]
         return share([row["score"] > least for row in looks])
 
+    @property
+    def sources(self) -> list[str]:
+        """Where the clips are from."""
+        return sorted({source for _, _, source in self.about["clips"]})
+
+    def found_of(self, source: str, seconds: int) -> Share:
+        """True positives of ours on the clips of one source, over all edits."""
+        own = {clip for clip, _, where in self.about["clips"] if where == source}
+        looks = self.looks(OURS, marked=True, seconds=seconds)
+        return share([row["found"] for row in looks if row["clip"] in own])
+
     def false_positives(self, system: str) -> Share:
         """Unmarked clips found at the system's own threshold."""
         return share([row["found"] for row in self.looks(system, marked=False)])

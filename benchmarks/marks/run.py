@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from benchmarks.marks.edits import EDITS
 from benchmarks.marks.measure import Bench
 from benchmarks.marks.plan import SEED, Job, Plan, Row
 from benchmarks.marks.systems import Ours
+from vivavoce import watermark
+from vivavoce.watermark.weights import SHIPPED
 
 _bench: Bench | None = None  # of a worker process
 
 
 class OtherRun(Exception):
-    """The folder holds records of another run: other weights, clips, edits or systems."""
+    """The folder holds records of another run: other marks, clips, edits or systems."""
 
 
 def run(plan: Plan, processes: int) -> dict[str, Any]:
@@ -74,6 +77,7 @@ def _about(plan: Plan) -> dict[str, Any]:
     about: dict[str, Any] = {
         "model": ours.model_id,
         "threshold": ours.threshold,
+        "digest": _digest(plan.weights or SHIPPED),
         "seed": SEED,
         "systems": list(plan.systems),
         "edits": [edit.name for edit in EDITS],
@@ -85,6 +89,14 @@ def _about(plan: Plan) -> dict[str, Any]:
     else:
         path.write_text(json.dumps(about, indent=1))
     return about
+
+
+def _digest(weights: Path) -> str:
+    """Of the marks' code and weights: what was measured is told by it, and a run does not go on with other marks."""
+    digest = hashlib.sha256()
+    for file in sorted([*Path(watermark.__file__).parent.rglob("*.py"), *weights.iterdir()]):
+        digest.update(f"{file.name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Protocol
 
@@ -85,8 +87,8 @@ class Perth:
     name = PERTH
 
     def __init__(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it imports pkg_resources, which says that it is going to leave
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):  # it tells of its weights and of its imports
+            warnings.simplefilter("ignore")
             import perth
 
             self._marker = perth.PerthImplicitWatermarker()

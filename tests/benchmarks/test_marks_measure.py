@@ -203,7 +203,13 @@ def test_the_report_and_its_picture_say_what_was_recorded(tmp_path: Path) -> Non
     quality = {"system": OURS, "clip": "a-0", "si_snr": 21.5, "pesq": None, "stoi": None}
     lines = [{"job": "edit/0/x", "rows": rows}, {"job": "quality/0/", "rows": [quality]}]
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    about = {"model": "marks-x", "threshold": 3.0, "systems": [OURS], "clips": [["a-0", "a", "somewhere"]]}
+    about = {
+        "model": "marks-x",
+        "digest": "0",
+        "threshold": 3.0,
+        "systems": [OURS],
+        "clips": [["a-0", "a", "home"]],
+    }
     results = Results(tmp_path, about)
     verdicts = {row.what: row.verdict for row in demands(results)}
     assert verdicts["found: MP3 64 kbit/s"] == "aim reached"
@@ -213,6 +219,7 @@ def test_the_report_and_its_picture_say_what_was_recorded(tmp_path: Path) -> Non
     text = report(results, "python -m benchmarks.marks")
     assert "| GSM 8 kHz | 0.00 (0.00-0.79) | 0.00 (0.00-0.79) | 0.00 (0.00-0.79) |" in text
     assert "| MP3 64 kbit/s | 0.875 | 0.875 | 0.875 | 1.000 | 1.000 | 1.000 |" in text
+    assert "| home | 1 | 0.50 (0.09-0.91) | 0.50 (0.09-0.91) | 0.50 (0.09-0.91) |" in text
     drawn = ElementTree.fromstring(picture(results))
     words = [node.text for node in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert words.count("1.00") == 3
