@@ -6,7 +6,9 @@ Beside `vivavoce.watermark` and not in it, since that package loads torch: the l
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +17,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from vivavoce.sound import MIN_MARKED_SECONDS, SoundError, decode, require_speech
+from vivavoce.ledger.database import Database
+from vivavoce.ledger.errors import LedgerError
+from vivavoce.ledger.keys import KeyRing
+from vivavoce.ledger.schema import require_head
+from vivavoce.ledger.settings import CoreSettings
+from vivavoce.release.registered import identities, owner
+from vivavoce.sound import SoundError, open_sound
 
 if TYPE_CHECKING:
-    from vivavoce.watermark import Marker
+    from vivavoce.watermark import Detection, Marker
 
 _NOT_FOUND, _FAILED = 1, 2
 
@@ -27,30 +37,43 @@ _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
 
 
+@dataclass(frozen=True)
+class _Detector:
+    """The marks of the installation on this machine, if there is one: else the public mark, and nobody to name."""
+
+    marker: Marker
+    registry: Database | None
+
+
 def detect(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Sound files.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Folder of the watermark's weights; else those shipped.")] = None,
 ) -> None:
-    """Look for our mark in sound files. Exit status: 0 found in all, 1 not found in some, 2 something failed."""
+    """Look for our mark in sound files, with the keys of the installation in VIVAVOCE_HOME, if there is one.
+
+    Exit status: 0 found in all, 1 not found in some, 2 something failed or could not be told.
+    """
     findings = []
     with Progress(console=_err, transient=True) as progress:
         task = progress.add_task("Loading the detector", total=len(files))
-        marker = _load(weights)
-        for file in files:
-            progress.update(task, description=escape(file.name))
-            findings.append(_examine(marker, file))
-            progress.advance(task)
+        with _detector(weights) as detector:
+            for file in files:
+                progress.update(task, description=escape(file.name))
+                findings.append(_examine(detector, file))
+                progress.advance(task)
     for finding in findings:
         if as_json:
             typer.echo(json.dumps(finding))
     if not as_json:
         _out.print(_table(findings))
     verdicts = {finding["verdict"] for finding in findings}
-    raise typer.Exit(_FAILED if "error" in verdicts else _NOT_FOUND if "not_detected" in verdicts else 0)
+    untold = verdicts & {"error", "inconclusive"}
+    raise typer.Exit(_FAILED if untold else _NOT_FOUND if "not_detected" in verdicts else 0)
 
 
-def _load(weights: Path | None) -> Marker:
+@contextmanager
+def _detector(weights: Path | None) -> Iterator[_Detector]:
     # Here, not above: a command that is only listed need not load torch.
     import torch
 
@@ -58,36 +81,68 @@ def _load(weights: Path | None) -> Marker:
     from vivavoce.watermark.errors import MarkError
 
     torch.set_num_threads(1)
+    settings = CoreSettings()
     try:
-        return Marker.load(weights)
-    except MarkError as error:
+        secret = KeyRing.open(settings.keys_folder).mark_key if settings.keys_folder.is_dir() else None
+        marker = Marker.load(weights, secret=secret)
+        registry = _registry(settings) if secret is not None else None
+    except (MarkError, LedgerError, SQLAlchemyError) as error:
         _err.print(f"[bold red]The detector cannot be loaded:[/] {escape(str(error))}")
         raise typer.Exit(_FAILED) from error
+    if secret is None:
+        _err.print(f"No keys in {escape(str(settings.keys_folder))}: only the public mark is looked for.")
+    elif registry is None:
+        _err.print("There is no registry here: no output can be named.")
+    yield _Detector(marker, registry)
+    if registry is not None:
+        registry.close()
 
 
-def _examine(marker: Marker, file: Path) -> dict[str, Any]:
+def _registry(settings: CoreSettings) -> Database | None:
+    """The installation's registry; None where there is no such file, which asking for it would make."""
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+        return None
+    require_head(settings.database_url)
+    return Database(settings.database_url)
+
+
+def _examine(detector: _Detector, file: Path) -> dict[str, Any]:
     try:
-        sound = decode(file.read_bytes())
-        require_speech(sound, MIN_MARKED_SECONDS)
+        stream = open_sound(file)
+        found = detector.marker.detect_blocks(stream.blocks, stream.sample_rate)
     except (SoundError, OSError) as error:
         return {"file": str(file), "verdict": "error", "error": str(error)}
-    found = marker.detect(sound.samples, sound.sample_rate)
-    verdict = "ours" if found.found else "not_detected"
-    return {"file": str(file), "verdict": verdict, "seconds": round(sound.seconds, 2), **asdict(found)}
+    heard = {name: value for name, value in asdict(found).items() if name != "reading"}
+    return {"file": str(file), **heard, **_origin(detector, found)}
+
+
+def _origin(detector: _Detector, found: Detection) -> dict[str, Any]:
+    """Whose the mark is; for the operator, who may know all."""
+    if detector.registry is None or found.reading is None:
+        return {"resolution": None, "candidates": []}
+    with detector.registry.read() as session:
+        resolution = detector.marker.code.resolve(found.reading, identities(session))
+        named = owner(session, resolution.identity) if resolution.identity is not None else None
+        rest = [(owner(session, one.identity), one.false_attribution) for one in resolution.candidates]
+    asked = {"false_attribution": resolution.false_attribution, "searched": resolution.searched}
+    candidates = [{"output": one.output, "false_attribution": doubt} for one, doubt in rest if one and doubt < 1]
+    if named is None:
+        return {"resolution": None, "candidates": candidates}
+    return {"resolution": asdict(named) | asked, "candidates": []}
 
 
 def _table(findings: list[dict[str, Any]]) -> Table:
     table = Table()
-    table.add_column("file", overflow="fold")
-    for heading in ("verdict", "score", "threshold", "message", "marked parts (s)"):
-        table.add_column(heading)
+    for heading in ("file", "verdict", "score", "output", "marked parts (s)", "remarks"):
+        table.add_column(heading, overflow="fold")
     for finding in findings:
         if finding["verdict"] == "error":
-            table.add_row(escape(finding["file"]), "[red]error[/]", escape(finding["error"]))
+            table.add_row(escape(finding["file"]), "[red]error[/]", "", "", "", escape(finding["error"]))
             continue
         parts = ", ".join(f"{part['start_s']:.2f}-{part['end_s']:.2f}" for part in finding["segments"])
-        verdict = "[bold]ours[/]" if finding["found"] else "not detected"
-        message = "" if finding["message"] is None else str(finding["message"])
-        figures = (f"{finding['score']:.3f}", f"{finding['threshold']:.3f}", message, parts)
-        table.add_row(escape(finding["file"]), verdict, *figures)
+        verdict = finding["verdict"].replace("_", " ")
+        score = f"{finding['score']:.1f} (found from {finding['threshold']:.1f})"
+        output = finding["resolution"]["output"] if finding["resolution"] else ""
+        table.add_row(escape(finding["file"]), f"[bold]{verdict}[/]", score, output, parts, escape(finding["reason"]))
     return table

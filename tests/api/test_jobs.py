@@ -221,33 +221,3 @@ def test_a_dead_doorbell_loses_no_job(make: Make) -> None:
     assert desk.get(f"/v1/jobs/{answer.json()['id']}").json()["status"] == "queued"
     ready = desk.get("/readyz")
     assert (ready.status_code, ready.json()["broker"], ready.json()["log"]) == (503, "unavailable", "ok")
-
-
-def test_a_detection_tells_only_of_the_callers_own_outputs(desk: Desk) -> None:
-    """Another tenant's output carries the message: the verdict is given, the output is not."""
-    services, now = desk.installation.services, datetime.now(UTC)
-    keyed = desk.headers | {"Idempotency-Key": "k"}
-
-    def detect(**more: str) -> Any:
-        return desk.installation.client.post(
-            "/v1/watermark/detect", headers=keyed | more, files={"file": ("a.flac", CLIP)}
-        )
-
-    job_id = detect(Prefer="respond-async").json()["id"]
-    found = {
-        "found": True,
-        "score": 0.9,
-        "threshold": 0.5,
-        "message": 12,
-        "confidence": 0.8,
-        "segments": [{"start_s": 0.0, "end_s": 1.0, "score": 0.9}],
-        "model_id": "m",
-        "seconds": 3.3,
-        "outputs": ["out_of_somebody_else"],
-    }
-    with services.database.write() as session:
-        lease = claim(session, job_id, "test", now, timedelta(seconds=60))
-        finish(session, services.log, lease, job_id, JobStatus.SUCCEEDED, result=found, now=now)
-    for view in (detect().json(), desk.get(f"/v1/jobs/{job_id}").json()["detection"]):
-        assert (view["verdict"], view["message"], view["outputs"]) == ("ours", 12, [])
-    assert desk.get(f"/v1/jobs/{job_id}/output").status_code == 404

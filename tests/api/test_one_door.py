@@ -26,7 +26,10 @@ SOUNDING = {
     ("POST", "/v1/speech-to-speech/{voice_id}"),
     ("GET", "/v1/jobs/{job_id}/output"),
 }
-FOUND = {"found": False, "score": 0.1, "threshold": 0.5, "message": None, "confidence": 0.0, "model_id": "m"}
+FOUND = {
+    "verdict": "not_detected", "reason": "", "score": 0.1, "threshold": 3.0, "segments": [], "speed": 1.0,
+    "pitch": 1.0, "model_id": "m", "seconds": 3.0, "resolution": None,
+}  # fmt: skip
 
 
 def work(services: Services, job_id: str) -> None:
@@ -37,8 +40,7 @@ def work(services: Services, job_id: str) -> None:
         assert lease is not None
         job = session.get_one(Job, job_id)
         if job.kind == JobKind.DETECTION:
-            found = FOUND | {"segments": [], "seconds": 3.0, "outputs": []}
-            assert finish(session, services.log, lease, job_id, JobStatus.SUCCEEDED, result=found, now=now)
+            assert finish(session, services.log, lease, job_id, JobStatus.SUCCEEDED, result=FOUND, now=now)
             return
     marked = door.prepare(
         SPOKEN.samples,

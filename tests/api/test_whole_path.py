@@ -110,9 +110,14 @@ def test_the_mark_is_in_what_was_made_and_not_in_what_was_recorded(http: httpx2.
         found = answer.json()
         assert found["verdict"] == ("ours" if output_id else "not_detected"), (name, found)
         assert (found["score"] >= found["threshold"]) is bool(output_id)
-        if found["message"] is not None:
-            receipts = [http.get(f"/v1/outputs/{id_}/receipt").json()["mark_message"] for id_ in found["outputs"]]
-            assert set(receipts) <= {found["message"]}
+        if output_id is None:
+            assert found["resolution"] is None
+            continue
+        resolution = found["resolution"]
+        assert (resolution["output"], found["candidates"]) == (output_id, [])
+        assert resolution["false_attribution"] <= 1e-6
+        receipt = http.get(resolution["receipt"]).json()
+        assert all(receipt[name] == resolution[name] for name in ("output", "job", "voice", "consent"))
 
 
 def test_another_tenant_hears_ours_and_not_whose(service: Service, made: dict[str, Any], http: httpx2.Client) -> None:
@@ -125,7 +130,7 @@ def test_another_tenant_hears_ours_and_not_whose(service: Service, made: dict[st
     headers, content = made["speech.wav"]
     with httpx2.Client(base_url=service.address, headers={"Authorization": f"Bearer {token}"}, timeout=120) as other:
         found = other.post("/v1/watermark/detect", files={"file": ("x.wav", content)}).json()
-        assert (found["verdict"], found["outputs"]) == ("ours", [])
+        assert (found["verdict"], found["resolution"], found["candidates"]) == ("ours", None, [])
         output, job = headers["x-vivavoce-output-id"], headers["x-vivavoce-job-id"]
         for route in (f"/v1/outputs/{output}/receipt", f"/v1/jobs/{job}", f"/v1/jobs/{job}/output"):
             assert other.get(route).status_code == 404

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from math import log
+from typing import Any
 
 import numpy as np
 from tests.consent.world import NOW, SPEECH, World
@@ -16,6 +18,7 @@ from vivavoce.release.door import Deposited, Labels, Marked, Released, Withheld,
 from vivavoce.sound import Format, Samples, decode
 
 SPOKEN = decode((SPEECH / "austen-0880.flac").read_bytes())
+PRESENCE = 2**48  # no identity
 LABELS = Labels(model_id="test-model", assurance="attested", created_at=NOW)
 
 
@@ -25,39 +28,42 @@ class Finding:
 
     found: bool
     score: float
-    message: int | None
-    message_confidence: float = 1.0
+    reading: Any
 
 
 class QuickMarker:
-    """A keyed pseudo-noise mark, found by correlation (Cox et al. 1997). Milliseconds, so that races can have many
-    rounds; it stands up to WAV, FLAC and PCM, and to little else. The shipped marker has tests of its own."""
+    """Pseudo-noise marks, found by correlation (Cox et al. 1997): one that is always the same, and one of the identity.
+    Milliseconds, so that races can have many rounds; they stand up to WAV, FLAC and PCM, and to little else. The
+    shipped marker has tests of its own."""
 
-    bits = 4
-    level = 0.06
-    """Amplitude of the mark over that of the speech."""
-    threshold = 6.0
-    """Standard deviations of the correlation with speech that carries no mark."""
+    level = 0.05
+    """Amplitude of each of the two marks over that of the speech."""
+    threshold = 7.8
+    """-log10 of the probability that chance correlates so well: six standard deviations."""
 
-    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
         loudness = float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
-        marked = samples + strength * self.level * loudness * self._noise(message, len(samples))
-        return marked.astype(np.float32)
+        noise = self._noise(PRESENCE, len(samples)) + self._noise(identity, len(samples))
+        return (samples + strength * self.level * loudness * noise).astype(np.float32)
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
         # The difference of neighbours whitens speech and leaves most of the noise.
         white = np.diff(samples.astype(np.float64))
-        scores = [
-            float(white @ np.diff(self._noise(message, len(samples)))) / (np.linalg.norm(white) * np.sqrt(2) + 1e-12)
-            for message in range(2**self.bits)
-        ]
-        best = int(np.argmax(scores))
-        return Finding(scores[best] > self.threshold, scores[best], best)
+        score = self._score(white, PRESENCE)
+        return Finding(score > self.threshold, score, white)
+
+    def doubt(self, reading: Any, identity: int) -> float:
+        return float(10 ** -self._score(reading, identity))
+
+    def _score(self, white: np.ndarray, seed: int) -> float:
+        noise = np.diff(self._noise(seed, len(white) + 1))
+        z = float(white @ noise) / (np.linalg.norm(white) * np.sqrt(2) + 1e-12)
+        return max(0.0, z) ** 2 / 2 / log(10)
 
     @staticmethod
     @cache
-    def _noise(message: int, length: int) -> np.ndarray:
-        return 2.0 * np.random.default_rng(message).integers(2, size=length) - 1.0
+    def _noise(seed: int, length: int) -> np.ndarray:
+        return 2.0 * np.random.default_rng(seed).integers(2, size=length) - 1.0
 
 
 def mark(world: World, format: Format = "wav", output_id: str | None = None) -> Marked:  # noqa: A002

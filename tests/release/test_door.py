@@ -16,6 +16,7 @@ from vivavoce.ledger.envelope import destroy_subject_key, seal
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.lease import Lease, claim
 from vivavoce.ledger.tables import Job, JobStatus, Output, Subject
+from vivavoce.release import marking
 from vivavoce.release.door import Deposited, Released, ReleaseRefused, Withheld
 from vivavoce.release.outcome import finish
 
@@ -68,7 +69,11 @@ def test_a_sound_goes_through_the_door_and_the_log_says_so(world: World, voice: 
     }
     facts = leaf["facts"]
     assert (facts["status"], facts["assurance"], facts["model"]) == ("succeeded", "attested", "test-model")
-    assert (facts["sha256"], facts["mark_message"], facts["mark_message_read"]) == (marked.sha256, marked.message, True)
+    assert (facts["sha256"], facts["mark_identity"], facts["mark_identity_read"]) == (
+        marked.sha256,
+        marked.identity,
+        True,
+    )
     assert (facts["format"], facts["attempt"], facts["code"]) == ("wav", 1, None)
     assert (facts["mark_strength"], facts["mark_score"]) == (1, round(marked.score, 4))
 
@@ -283,6 +288,21 @@ def test_the_same_sound_is_not_committed_twice(world: World, voice: str) -> None
     assert finish_with(world, deposited)
     assert finish_with(world, deposited) is None
     assert (world.count("output"), len(world.leaves("job:outcome"))) == (1, 1)
+
+
+def test_no_two_outputs_share_a_mark(world: World, voice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ids whose marks would say the same, by force: the registry refuses the second; a third goes on."""
+    first = made(world, voice)
+    with monkeypatch.context() as forced:
+        forced.setattr(marking, "mark_identity", lambda *_: first.mark_identity)
+        job, lease = begin(world, voice)
+        twin = put_down(world, lease)
+    before = world.snapshot()
+    assert refused(world, twin) == "mark_identity_taken"
+    assert world.snapshot() == before
+    assert world.job(job.id).status == JobStatus.RUNNING
+    assert finish_with(world, put_down(world, lease)) is not None
+    assert world.count("output") == 2
 
 
 @on_sqlite

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.release.desk import LABELS, SPOKEN, Finding, QuickMarker
+from tests.release.desk import LABELS, PRESENCE, SPOKEN, Finding, QuickMarker
 
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.keys import KeyRing
-from vivavoce.release.door import Marked, ReleaseRefused, mark_message, prepare
-from vivavoce.release.marking import LADDER, Ladder, Marker, si_snr_db
+from vivavoce.release.door import Marked, ReleaseRefused, mark_identity, prepare
+from vivavoce.release.marking import CLEAR, LADDER, SURE, Ladder, Marker, si_snr_db
 from vivavoce.sound import FORMATS, Format, Samples
 
 
@@ -36,23 +36,23 @@ class Counting(QuickMarker):
     def __init__(self) -> None:
         self.strengths: list[float] = []
 
-    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
         self.strengths.append(strength)
-        return super().embed(samples, sample_rate, message, strength)
+        return super().embed(samples, sample_rate, identity, strength)
 
 
 class Blind(Counting):
     """A detector that finds nothing, as one with broken weights."""
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
-        return super().detect(np.zeros_like(samples), sample_rate)
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
+        return super().detect(np.zeros_like(samples), sample_rate, search=search)
 
 
 class Forgetful(Counting):
     """An embedder that gives back the sound as it was."""
 
-    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
-        super().embed(samples, sample_rate, message, strength)
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
+        super().embed(samples, sample_rate, identity, strength)
         return samples
 
 
@@ -61,13 +61,11 @@ class Whispering(QuickMarker):
 
     level = 2e-6
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
         # Knows the original, and so finds the least trace of a mark in memory.
         rest = samples.astype(np.float64)[: len(SPOKEN.samples)] - SPOKEN.samples
-        scores = [
-            float(rest @ self._noise(message, len(rest))) / (np.linalg.norm(rest) + 1e-12) for message in range(16)
-        ]
-        return Finding(max(scores) > self.threshold, max(scores), int(np.argmax(scores)))
+        z = float(rest @ self._noise(PRESENCE, len(rest))) / (np.linalg.norm(rest) + 1e-12)
+        return Finding(z > 6, z**2 / 2, np.diff(rest))
 
 
 class Hesitant(Counting):
@@ -75,27 +73,29 @@ class Hesitant(Counting):
 
     threshold = 0.0
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
-        seen = super().detect(samples, sample_rate)
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
+        seen = super().detect(samples, sample_rate, search=search)
         return replace(seen, found=self.strengths[-1] >= 1.6)
 
 
 class Confused(Counting):
-    """Finds a mark and reads another output's message."""
+    """Marks with another output's identity."""
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
-        seen = super().detect(samples, sample_rate)
-        return replace(seen, message=((seen.message or 0) + 1) % 16)
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
+        return super().embed(samples, sample_rate, identity ^ 1, strength)
 
 
 class Mumbling(Counting):
-    """Finds the mark, and is not sure of the message, which it reads wrong below a strength of `clear_from`."""
+    """Finds the mark, and is not sure whose it is below a strength of `clear_from`."""
 
     clear_from = 99.0
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
-        clear = QuickMarker.detect(self, samples, sample_rate)
-        return clear if self.strengths[-1] >= self.clear_from else replace(clear, message=99, message_confidence=0.6)
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
+        clear = super().detect(samples, sample_rate, search=search)
+        return clear if self.strengths[-1] >= self.clear_from else replace(clear, score=min(clear.score, CLEAR - 1))
+
+    def doubt(self, reading: Any, identity: int) -> float:
+        return super().doubt(reading, identity) if self.strengths[-1] >= self.clear_from else 2 * SURE
 
 
 class Clearing(Mumbling):
@@ -107,33 +107,42 @@ class Clearing(Mumbling):
 class YesSaying(Counting):
     """A detector that sees a mark everywhere, as one that was taught on loud marks only."""
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
-        return Finding(found=True, score=1.0, message=self.message, message_confidence=0.6)
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
+        return Finding(found=True, score=8.0, reading=np.ones(8))
 
-    message: int | None = None
+    def doubt(self, reading: Any, identity: int) -> float:
+        return 1.0
+
+
+class PublicOnly(Counting):
+    """Finds the public mark alone, which anybody can make."""
+
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
+        return replace(super().detect(samples, sample_rate, search=search), reading=None)
 
 
 class Broken(QuickMarker):
     """Fails while it works."""
 
-    def detect(self, samples: Samples, sample_rate: int) -> Finding:
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Finding:
         raise RuntimeError("out of memory")
 
 
 def test_what_passes_carries_its_own_mark(keyring: KeyRing) -> None:
     output_id = new_id("out")
     marked = through(keyring, QuickMarker(), output_id=output_id)
-    assert marked.message == mark_message(keyring, output_id, 4)
-    assert (marked.message_read, marked.strength, marked.format) == (True, 1.0, "wav")
+    assert marked.identity == mark_identity(keyring, output_id)
+    assert (marked.identity_read, marked.strength, marked.format) == (True, 1.0, "wav")
     assert marked.sha256 == hashlib.sha256(marked.data).hexdigest()
     assert marked.score > QuickMarker.threshold
     assert marked.seconds == pytest.approx(SPOKEN.seconds, abs=0.01)
-    assert not QuickMarker().detect(SPOKEN.samples, SPOKEN.sample_rate).found
+    assert not QuickMarker().detect(SPOKEN.samples, SPOKEN.sample_rate, search=False).found
 
 
-@pytest.mark.parametrize("broken", [Blind, Forgetful, Confused])
+@pytest.mark.parametrize("broken", [Blind, Forgetful, Confused, PublicOnly])
 def test_not_found_it_is_tried_harder_and_then_refused(keyring: KeyRing, broken: type[Counting]) -> None:
-    """Whoever is at fault (detector, embedder, or a message that accuses another output), nothing leaves."""
+    """Whoever is at fault (detector, embedder, a mark that accuses another output, or one that anybody can make),
+    nothing leaves."""
     marker = broken()
     assert refusal(keyring, marker) == "mark_not_found"
     assert marker.strengths == list(LADDER.strengths)
@@ -142,8 +151,8 @@ def test_not_found_it_is_tried_harder_and_then_refused(keyring: KeyRing, broken:
 def test_a_mark_that_encoding_removes_is_not_believed(keyring: KeyRing) -> None:
     """Looking at the samples in memory would find it; the served file has none."""
     marker = Whispering()
-    in_memory = SPOKEN.samples.astype(np.float64) + 1e-7 * marker._noise(3, len(SPOKEN.samples))
-    assert marker.detect(in_memory, SPOKEN.sample_rate).found
+    in_memory = SPOKEN.samples.astype(np.float64) + 1e-7 * marker._noise(PRESENCE, len(SPOKEN.samples))
+    assert marker.detect(in_memory, SPOKEN.sample_rate, search=False).found
     for format in ("wav", "flac", "pcm"):  # noqa: A001
         assert refusal(keyring, marker, format) == "mark_not_found"
 
@@ -165,26 +174,22 @@ def test_too_loud_a_mark_is_not_served_whatever_it_achieves(keyring: KeyRing) ->
 
 
 def test_a_detector_that_always_says_yes_proves_nothing(keyring: KeyRing) -> None:
-    """Unless it reads the very message, which no guess does (with 16 bits, once in 65,536 sounds)."""
     marker = YesSaying()
     assert refusal(keyring, marker) == "mark_not_found"
     assert marker.strengths == list(LADDER.strengths)
-    output_id = new_id("out")
-    marker.message = mark_message(keyring, output_id, marker.bits)
-    assert through(keyring, marker, output_id=output_id).message_read
 
 
-def test_the_message_is_worth_climbing_for(keyring: KeyRing) -> None:
+def test_the_identity_is_worth_climbing_for(keyring: KeyRing) -> None:
     marker = Clearing()
     marked = through(keyring, marker)
-    assert (marked.message_read, marked.strength, marker.strengths) == (True, 1.25, [1.0, 1.25])
+    assert (marked.identity_read, marked.strength, marker.strengths) == (True, 1.25, [1.0, 1.25])
 
 
-def test_a_mark_whose_message_is_not_readable_still_says_ours(keyring: KeyRing) -> None:
-    """It accuses nobody; the quietest is taken, and output and log say that the message was not read."""
+def test_a_mark_whose_identity_is_not_readable_still_says_ours(keyring: KeyRing) -> None:
+    """It accuses nobody; the quietest is taken, and output and log say that the identity was not read."""
     marker = Mumbling()
     marked = through(keyring, marker)
-    assert (marked.message_read, marked.strength) == (False, 1.0)
+    assert (marked.identity_read, marked.strength) == (False, 1.0)
     assert marker.strengths == list(LADDER.strengths)
 
 
@@ -225,18 +230,18 @@ def test_an_empty_ladder_releases_nothing(keyring: KeyRing) -> None:
     assert refusal(keyring, QuickMarker(), ladder=Ladder(strengths=())) == "mark_not_found"
 
 
-def test_messages_come_from_the_key(keyring: KeyRing, tmp_path: Path) -> None:
-    """Without the key nobody can tell which message an output has; with it, always the same."""
+def test_identities_come_from_the_key(keyring: KeyRing, tmp_path: Path) -> None:
+    """Without the key nobody can tell which identity an output has; with it, always the same."""
     ids = [new_id("out") for _ in range(400)]
-    messages = [mark_message(keyring, output_id, 16) for output_id in ids]
-    assert messages == [mark_message(keyring, output_id, 16) for output_id in ids]
-    assert all(0 <= message < 2**16 for message in messages)
-    assert len(set(messages)) > 390
+    identities = [mark_identity(keyring, output_id) for output_id in ids]
+    assert identities == [mark_identity(keyring, output_id) for output_id in ids]
+    assert all(0 <= identity < 2**48 for identity in identities)
+    assert len(set(identities)) == len(ids)
     other = KeyRing.open(tmp_path / "keys", create=True)
-    assert sum(mark_message(other, output_id, 16) == own for output_id, own in zip(ids, messages, strict=True)) <= 2
+    assert not {mark_identity(other, output_id) for output_id in ids} & set(identities)
     fixed = replace(keyring, mark_key=bytes(32))
-    # HMAC-SHA256 under 32 zero bytes over the id, its first 16 bits; by any other implementation.
-    assert mark_message(fixed, "out_0", 16) == int(hashlib_hmac("out_0")[:4], 16)
+    # HMAC-SHA256 under 32 zero bytes over the id, its first 48 bits; by any other implementation.
+    assert mark_identity(fixed, "out_0") == int(hashlib_hmac("out_0")[:12], 16)
 
 
 def hashlib_hmac(text: str) -> str:

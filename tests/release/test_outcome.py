@@ -103,13 +103,14 @@ def test_a_detection_ends_with_its_finding_and_only_numbers_are_logged(world: Wo
     asked = world.submission(None, kind=JobKind.DETECTION, purpose=None, format=None, input=b"x", request={})
     job = world.admit(asked)
     lease = world.claim(job.id)
-    result = {"found": True, "score": 0.5, "message": None, "segments": [{"start_s": 0.0}], "filename": "Jane.wav"}
-    assert end(world, lease, job.id, JobStatus.SUCCEEDED, error_code=None, result=result)
+    result = {"score": 0.5, "resolution": {"identity": 7}, "segments": [{"start_s": 0.0}], "filename": "Jane.wav"}
+    said = {"result": result, "measured": {"verdict": "ours"}}
+    assert end(world, lease, job.id, JobStatus.SUCCEEDED, error_code=None, **said)
     assert world.job(job.id).result == result
     (leaf,) = world.leaves("detect:outcome")
     assert leaf["facts"] == {
         "status": "succeeded", "kind": "detection", "attempt": 1, "code": None,
-        "found": True, "score": 0.5, "message": None,
+        "score": 0.5, "verdict": "ours",
     }  # fmt: skip
 
 

@@ -14,26 +14,15 @@ from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.release.door import Labels, Marked, Released, ReleaseRefused, prepare
 from vivavoce.sound import FORMATS, SPEECH_RATE, Format, Samples, Sound, decode
-from vivavoce.watermark import Detection, Marker, MarkError
-from vivavoce.watermark.networks import Networks, NetworkSize
-from vivavoce.watermark.weights import Settings, save
+from vivavoce.watermark import Detection, Marker, MarkError, Verdict
 
 torch.set_num_threads(1)
+SECRET = b"s" * 32
 
 
 @pytest.fixture(scope="module")
 def marker() -> Marker:
-    return Marker.load()
-
-
-def untrained(folder: Path) -> Marker:
-    """The real networks, in the right files and shape, with a detector that was never taught to see anything."""
-    torch.manual_seed(0)
-    networks = Networks(NetworkSize())
-    for weight in networks.detector.parameters():
-        torch.nn.init.zeros_(weight)
-    save(folder, networks, Settings("untrained", networks.size, 20.0, 0.6, {}))
-    return Marker.load(folder)
+    return Marker.load(secret=SECRET)
 
 
 def through(marker: Marker, keyring: KeyRing, format: Format, sound: Sound = SPOKEN) -> Marked:  # noqa: A002
@@ -45,14 +34,18 @@ def through(marker: Marker, keyring: KeyRing, format: Format, sound: Sound = SPO
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_mark_is_in_the_very_bytes_that_are_served(marker: Marker, keyring: KeyRing, format: Format) -> None:  # noqa: A002
-    """Looked for by a second detector, in nothing but the file, as a stranger who holds it would."""
+    """Looked for by a second detector of the same operator, in nothing but the file."""
     marked = through(marker, keyring, format)
     if format == "pcm":
         heard = np.frombuffer(marked.data, "<i2").astype(np.float32) / 32768, SPEECH_RATE
     else:
         file = decode(marked.data)
         heard = file.samples, file.sample_rate
-    assert Marker.load().detect(*heard).found
+    found = Marker.load(secret=SECRET).detect(*heard)
+    assert (found.verdict, found.reason) == (Verdict.OURS, "")
+    assert found.reading is not None
+    assert marker.doubt(found.reading, marked.identity) < 1e-12
+    assert marked.identity_read
     assert not marker.detect(SPOKEN.samples, SPOKEN.sample_rate).found
 
 
@@ -60,33 +53,58 @@ def test_every_clip_of_real_speech_can_be_released(marker: Marker, keyring: KeyR
     for path in sorted(SPEECH.glob("*.flac")):
         marked = through(marker, keyring, "mp3", decode(path.read_bytes()))
         assert marked.score >= marker.threshold
+        assert (marked.identity_read, marked.strength) == (True, 1.0)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.7, 1.0])
+def test_a_word_or_two_can_be_released(marker: Marker, keyring: KeyRing, seconds: float) -> None:
+    """From the shortest sound on that may carry a mark: found again in an MP3 file, or refused, and never unmarked."""
+    first = SPOKEN.sample_rate
+    samples = SPOKEN.samples[first : first + int(seconds * SPOKEN.sample_rate)]
+    marked = through(marker, keyring, "mp3", Sound(samples, SPOKEN.sample_rate, 1))
+    assert marked.score >= marker.threshold
+    file = decode(marked.data)
+    assert marker.detect(file.samples, file.sample_rate).found
+    assert not marker.detect(samples, SPOKEN.sample_rate).found
 
 
 class Unmarking:
     """The real detector behind an embedder that gives the sound back as it was."""
 
     def __init__(self, marker: Marker) -> None:
-        self.marker, self.bits = marker, marker.bits
+        self.marker, self.doubt = marker, marker.doubt
 
-    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
         return samples
 
-    def detect(self, samples: Samples, sample_rate: int) -> Detection:
-        return self.marker.detect(samples, sample_rate)
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Detection:
+        return self.marker.detect(samples, sample_rate, search=search)
 
 
-@pytest.mark.parametrize("format", ["wav", "mp3", "opus", "pcm"])
-def test_unmarked_speech_never_leaves(marker: Marker, keyring: KeyRing, format: Format) -> None:  # noqa: A002
+class Stranger(Unmarking):
+    """Marks with the public weights and a secret of its own."""
+
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
+        return Marker.load(secret=b"f" * 32).embed(samples, sample_rate, identity, strength)
+
+
+@pytest.mark.parametrize(
+    ("broken", "format"),
+    [(Unmarking, "wav"), (Unmarking, "mp3"), (Unmarking, "opus"), (Unmarking, "pcm"), (Stranger, "wav")],
+)
+def test_unmarked_speech_never_leaves(
+    marker: Marker, keyring: KeyRing, broken: type[Unmarking], format: Format  # noqa: A002
+) -> None:  # fmt: skip
     with pytest.raises(ReleaseRefused, match="mark_not_found"):
         prepare(
             SPOKEN.samples, SPOKEN.sample_rate, format, new_id("out"),
-            marker=Unmarking(marker), keyring=keyring, labels=Labels("test-model", "attested", NOW),
+            marker=broken(marker), keyring=keyring, labels=Labels("test-model", "attested", NOW),
         )  # fmt: skip
 
 
-def test_weights_that_find_nothing_release_nothing(keyring: KeyRing, tmp_path: Path) -> None:
-    with pytest.raises(ReleaseRefused, match="mark_not_found"):
-        through(untrained(tmp_path), keyring, "wav")
+def test_without_the_secret_nothing_is_released(keyring: KeyRing) -> None:
+    with pytest.raises(MarkError, match="no_secret"):
+        through(Marker.load(), keyring, "wav")
 
 
 def test_without_weights_there_is_no_marker_and_so_no_sound(tmp_path: Path) -> None:
@@ -95,11 +113,19 @@ def test_without_weights_there_is_no_marker_and_so_no_sound(tmp_path: Path) -> N
         Marker.load(tmp_path)
 
 
-def test_what_is_too_short_or_silent_to_carry_a_mark_does_not_leave(keyring: KeyRing, tmp_path: Path) -> None:
-    marker = untrained(tmp_path)
-    for samples in (SPOKEN.samples[:4000], np.zeros(32000, np.float32)):
-        with pytest.raises(MarkError):
-            through(marker, keyring, "wav", Sound(samples, 16000, 1))
+@pytest.mark.parametrize(
+    ("samples", "code"),
+    [
+        (SPOKEN.samples[:7999], "too_short"),
+        (np.zeros(32000, np.float32), "silent"),
+        (np.full(32000, 5e-4, np.float32), "silent"),
+    ],
+)
+def test_what_is_too_short_or_silent_to_carry_a_mark_does_not_leave(
+    marker: Marker, keyring: KeyRing, samples: Samples, code: str
+) -> None:
+    with pytest.raises(MarkError, match=code):
+        through(marker, keyring, "wav", Sound(samples, 16000, 1))
 
 
 @on_sqlite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.consent.world import SPEECH
@@ -55,18 +56,26 @@ def test_conversion_speaks_with_the_voice(house: House, runner: JobRunner) -> No
 
 
 def test_detection_tells_ours_from_others(house: House, runner: JobRunner) -> None:
-    """Our own file is ours, the unmarked original is not; the job row names nobody's outputs."""
+    """Our own file is ours and resolved to its output, the unmarked original is not; the job row names no output, and
+    the log not even what was read."""
     job_id = house.queue(LONG)
     runner.run(job_id)
-    ours = house.check_one_end(detection(house, runner, served(house, job_id).data), JobStatus.SUCCEEDED).result
-    assert ours is not None
-    assert ours["found"]
-    assert ours["score"] > ours["threshold"]
-    assert "outputs" not in ours
+    output = house.output(job_id)
+    assert output is not None
+    ours = house.check_one_end(detection(house, runner, served(house, job_id).data), JobStatus.SUCCEEDED)
+    assert ours.result is not None
+    assert (ours.result["verdict"], ours.result["reason"]) == ("ours", "")
+    assert ours.result["score"] > ours.result["threshold"]
+    resolution = ours.result["resolution"]
+    assert resolution["identity"] == output.mark_identity == resolution["candidates"][0]["identity"]
+    assert resolution["false_attribution"] <= 1e-6
+    assert "out_" not in json.dumps(ours.result)
+    (facts,) = house.outcomes(ours.id)
+    assert facts["verdict"] == "ours"
+    assert output.mark_identity not in facts.values()
     theirs = house.check_one_end(detection(house, runner, RECORDING), JobStatus.SUCCEEDED).result
     assert theirs is not None
-    assert not theirs["found"]
-    assert theirs["message"] is None
+    assert (theirs["verdict"], theirs["resolution"]) == ("not_detected", None)
 
 
 def test_requests_of_concurrent_jobs_share_a_batch(house: House, runner: JobRunner) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+import torch
 from sqlalchemy import text
 from tests.workers.house import LONG, SHORT, House, now, wait_for
 
@@ -16,10 +18,12 @@ from vivavoce.consent import grant
 from vivavoce.ledger.envelope import destroy_subject_key
 from vivavoce.ledger.lease import claim
 from vivavoce.ledger.tables import Consent, Job, JobKind, JobStatus, ReferenceClip, Subject
+from vivavoce.model.voice_model import Generated
 from vivavoce.policy.admission import admit
+from vivavoce.release import marking
 from vivavoce.release.marking import LADDER
-from vivavoce.sound import Samples
-from vivavoce.watermark import Detection, Marker
+from vivavoce.sound import SPEECH_RATE, Samples
+from vivavoce.watermark import Detection, Marker, Verdict
 from vivavoce.workers.jobs import JobRunner
 from vivavoce.workers.reaper import Reaper
 
@@ -230,18 +234,20 @@ class BlindAtFirst(Marker):
 
     blind_looks: int
 
-    def detect(self, samples: Samples, sample_rate: int) -> Detection:
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool = True) -> Detection:
         self.blind_looks -= 1
-        found = super().detect(samples, sample_rate)
-        return found if self.blind_looks < 0 else dataclasses.replace(found, found=False, message=None)
+        found = super().detect(samples, sample_rate, search=search)
+        if self.blind_looks < 0:
+            return found
+        return dataclasses.replace(found, verdict=Verdict.NOT_DETECTED, reading=None)
 
 
 @pytest.mark.parametrize(("attempts", "status", "code"), [(1, "succeeded", None), (99, "refused", "mark_not_found")])
-def test_a_sound_whose_mark_is_not_found_gets_another_message(
+def test_a_sound_whose_mark_is_not_found_gets_another_mark(
     house: House, runner: JobRunner, monkeypatch: pytest.MonkeyPatch, attempts: int, status: str, code: str | None
 ) -> None:
     """Each attempt draws another output id, hence another mark; only when none is found the job is refused."""
-    marker = BlindAtFirst.load()
+    marker = BlindAtFirst.load(secret=house.keyring.mark_key)
     marker.blind_looks = attempts * len(LADDER.strengths)
     monkeypatch.setattr(runner.host, "marker", marker)
     job_id = house.queue(SHORT)
@@ -249,3 +255,40 @@ def test_a_sound_whose_mark_is_not_found_gets_another_message(
         runner.run(job_id)
     job = house.check_one_end(job_id, JobStatus(status), code)
     assert job.attempt == (2 if code is None else runner.host.settings.max_attempts)
+
+
+@pytest.mark.parametrize(("taken", "status", "code"), [(1, "succeeded", None), (99, "refused", "mark_identity_taken")])
+def test_a_mark_that_would_name_another_output_too_is_made_anew(
+    house: House, runner: JobRunner, monkeypatch: pytest.MonkeyPatch, taken: int, status: str, code: str | None
+) -> None:
+    """Two output ids whose marks would say the same: the second gets another id, and no two outputs share a mark."""
+    first = house.queue(SHORT)
+    runner.run(first)
+    same, derive, calls = house.output(first), marking.mark_identity, iter(range(1000))
+    assert same is not None and same.mark_identity is not None
+    monkeypatch.setattr(
+        marking, "mark_identity", lambda *of: same.mark_identity if next(calls) < taken else derive(*of)
+    )
+    job_id = house.queue(SHORT)
+    for _ in range(runner.host.settings.max_attempts):
+        runner.run(job_id)
+    job = house.check_one_end(job_id, JobStatus(status), code)
+    assert job.attempt == (2 if code is None else runner.host.settings.max_attempts)
+    second = house.output(job_id)
+    assert second is None or second.mark_identity != same.mark_identity
+
+
+@pytest.mark.parametrize(
+    ("wave", "code"),
+    [(torch.zeros(3 * SPEECH_RATE), "mark_silent"), (torch.full((SPEECH_RATE // 4,), 0.1), "mark_too_short")],
+)
+def test_a_sound_that_cannot_carry_a_mark_is_refused(
+    house: House, runner: JobRunner, monkeypatch: pytest.MonkeyPatch, wave: torch.Tensor, code: str
+) -> None:
+    """The model gave silence, or a click: the job ends at once, and says why."""
+    done: Future[Generated] = Future()
+    done.set_result(Generated(wave, SPEECH_RATE, seconds=len(wave) / SPEECH_RATE, finished="stop"))
+    monkeypatch.setattr(runner.host.engine, "submit", lambda *_, **__: done)
+    job_id = house.queue(SHORT)
+    runner.run(job_id)
+    assert house.check_one_end(job_id, JobStatus.REFUSED, code).attempt == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_a_worker_without_marker_weights_ends_at_once(house: House, tmp_path: Pa
         ("marker_folder", "watermark"),
         ("model_folder", "model"),
         ("keys_dir", "key"),
+        ("mark_key", "mark_key"),
         ("database_url", "migrate"),
         ("device", "abacus"),
     ],
@@ -50,6 +52,9 @@ def test_a_worker_without_marker_weights_ends_at_once(house: House, tmp_path: Pa
 def test_a_worker_that_lacks_something_says_what(house: House, tmp_path: Path, setting: str, reason: str) -> None:
     broken = {"database_url": f"sqlite:///{tmp_path}/empty.sqlite3", "device": "abacus"}
     value = broken.get(setting, tmp_path / "nothing")
+    if setting == "mark_key":  # all keys but the marks' secret, without which nothing can be marked
+        setting, value = "keys_dir", shutil.copytree(house.settings.keys_folder, tmp_path / "keys")
+        (tmp_path / "keys" / "mark_key.key").unlink()
     with pytest.raises(StartError, match=reason):
         Host.open(house.settings.model_copy(update={setting: value}))
 

@@ -105,7 +105,7 @@ def wants_job(prefer: str | None) -> bool:
 def accepted(job: Job) -> JSONResponse:
     """Answer 202 with a job and its address."""
     headers = {"Location": f"/v1/jobs/{job.id}", "X-Vivavoce-Job-Id": job.id, "Preference-Applied": "respond-async"}
-    return JSONResponse(job_view(job, [], None).model_dump(mode="json"), 202, headers)
+    return JSONResponse(job_view(job, None, None).model_dump(mode="json"), 202, headers)
 
 
 def _log_refusal(services: Services, submission: Submission, code: str) -> None:

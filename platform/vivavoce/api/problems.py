@@ -29,7 +29,7 @@ _log = structlog.get_logger("vivavoce.api")
 
 _NOT_FOUND = {"unknown_voice", "unknown_consent", "unknown_output", "voice_deleted"}
 _CONFLICT = {"idempotency_key_reused", "idempotency_key_in_use"}
-_UNFIT = {"mark_not_found", "nothing_to_release"}
+_UNFIT = {"mark_not_found", "mark_identity_taken", "mark_too_short", "mark_silent", "nothing_to_release"}
 _SOUND = set(get_args(SoundCode))
 _UNAVAILABLE = {
     LogUnavailable: ("log_unavailable", "The audit log cannot be written at the moment, so nothing was done."),

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vivavoce.api.gate import Caller
 from vivavoce.api.problems import Problem
 from vivavoce.api.services import Services
+from vivavoce.api.shapes import CandidateView, DetectionView, ResolutionView
 from vivavoce.ledger.ids import is_id
 from vivavoce.ledger.tables import Job, Output
-
-MAX_CANDIDATES = 50
-"""Outputs listed for one message, newest first: a message is a bucket that several outputs may share."""
+from vivavoce.release.registered import Owned, owner
 
 
 def find_job(session: Session, caller: Caller, job_id: str) -> Job:
@@ -33,10 +31,32 @@ def find_output(session: Session, caller: Caller, output_id: str) -> Output:
     return output
 
 
-def resolve(services: Services, caller: Caller, result: dict[str, Any]) -> list[str]:
-    """Find the caller's outputs that carry a detection's message, newest first."""
-    if not result["found"] or result["message"] is None:
-        return []
-    mine = select(Output.id).where(Output.message == result["message"], Output.tenant_id == caller.tenant_id)
+def detection_view(services: Services, caller: Caller, result: dict[str, Any]) -> DetectionView:
+    """Show a detection: what was heard to everybody, whose it is to the tenant whose output it is."""
+    resolved: dict[str, Any] = result["resolution"] or {"identity": None, "candidates": []}
     with services.database.read() as session:
-        return list(session.scalars(mine.order_by(Output.created_at.desc()).limit(MAX_CANDIDATES)))
+        named = _own(session, caller, resolved["identity"])
+        # Once one is named, the others are nothing; so is one that as good as any sound would agree with.
+        rest = [one for one in resolved["candidates"] if resolved["identity"] is None and one["false_attribution"] < 1]
+        possible = [(_own(session, caller, one["identity"]), one["false_attribution"]) for one in rest]
+    return DetectionView(
+        **{name: result[name] for name in DetectionView.model_fields if name in result and name != "resolution"},
+        resolution=None if named is None else _resolution(named, resolved["false_attribution"]),
+        candidates=[CandidateView(output=one.output, false_attribution=doubt) for one, doubt in possible if one],
+    )
+
+
+def _own(session: Session, caller: Caller, identity: int | None) -> Owned | None:
+    found = None if identity is None else owner(session, identity)
+    return found if found is not None and found.tenant == caller.tenant_id else None
+
+
+def _resolution(named: Owned, false_attribution: float) -> ResolutionView:
+    return ResolutionView(
+        output=named.output,
+        job=named.job,
+        voice=named.voice,
+        consent=named.consent,
+        receipt=f"/v1/outputs/{named.output}/receipt",
+        false_attribution=false_attribution,
+    )

@@ -99,22 +99,48 @@ class SegmentView(BaseModel):
 
     start_s: float
     end_s: float
-    score: float
+
+
+class ResolutionView(BaseModel):
+    """The caller's own output that a mark names."""
+
+    output: str
+    job: str
+    voice: str
+    consent: str
+    receipt: str
+    """Address of the proof that the log knows this output."""
+    false_attribution: float
+    """Bound on the probability that the mark of another output is taken for this one's."""
+
+
+class CandidateView(BaseModel):
+    """An output of the caller's own that a mark may, and may not, be of."""
+
+    output: str
+    false_attribution: float
 
 
 class DetectionView(BaseModel):
-    """Whether a sound carries our mark."""
+    """Whether a sound carries our mark. Of other tenants' outputs nothing is told."""
 
-    verdict: Literal["ours", "not_detected"]
+    verdict: Literal["ours", "ours_modified", "not_detected", "inconclusive"]
+    reason: str
+    """Why it is not simply ours, or not detected; else empty."""
     score: float
+    """-log10 of a bound on the probability that an unmarked sound would look like this."""
     threshold: float
-    message: int | None
-    confidence: float
+    """The score from which on a mark counts as found."""
     segments: list[SegmentView]
+    speed: float
+    """How many times faster than it was made the sound goes."""
+    pitch: float
+    """How many times higher than it was made it is."""
     seconds: float
     model_id: str
-    outputs: list[str]
-    """Outputs of the caller's own that carry this message, newest first. Others' are not told."""
+    resolution: ResolutionView | None
+    candidates: list[CandidateView]
+    """Where nobody is named: the likeliest outputs, likeliest first. A hint, never a finding."""
 
 
 class JobView(BaseModel):
@@ -163,11 +189,11 @@ def voice_view(voice: Voice) -> VoiceView:
     return VoiceView(id=voice.id, name=voice.name, consent=voice.consent_id, created_at=created)
 
 
-def job_view(job: Job, outputs: list[str], output_id: str | None) -> JobView:
+def job_view(job: Job, detection: DetectionView | None, output_id: str | None) -> JobView:
     """Show a job.
 
     Args:
-        outputs: The caller's outputs that a detection resolved to.
+        detection: What a detection found, as its caller may see it.
         output_id: The sound that the job made.
     """
     failure = None if job.error_code is None else Failure(code=job.error_code, detail=job.error_detail)
@@ -185,11 +211,5 @@ def job_view(job: Job, outputs: list[str], output_id: str | None) -> JobView:
         finished_at=job.finished_at,
         error=failure,
         output=output_id,
-        detection=None if job.result is None else detection_view(job.result, outputs),
+        detection=detection,
     )
-
-
-def detection_view(result: dict[str, Any], outputs: list[str]) -> DetectionView:
-    """Show a detection. Whose outputs a message leads to is decided by the caller, not by the stored result."""
-    verdict = "ours" if result["found"] else "not_detected"
-    return DetectionView.model_validate({**result, "verdict": verdict, "outputs": outputs})

@@ -33,7 +33,7 @@ class KeyRing:
     grant_signer: Ed25519PrivateKey = field(repr=False)
     """Signs grants."""
     mark_key: bytes = field(repr=False)
-    """HMAC-SHA256 key from which watermark messages are derived."""
+    """The operator's mark secret: the marks' layout and code come from it, and the outputs' mark identities."""
 
     @property
     def log_verifier(self) -> Ed25519PublicKey:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, LargeBinary, MetaData, String, UniqueConstraint
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -248,7 +248,7 @@ class Output(Base):
     """One sound that left through the door, and what is needed to recognise it again."""
 
     __tablename__ = "output"
-    __table_args__ = (Index("ix_output_message", "message"),)
+    __table_args__ = (Index("ix_output_mark_identity", "mark_identity", unique=True),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     job_id: Mapped[str] = mapped_column(refers_to("job.id"), unique=True)
@@ -260,8 +260,8 @@ class Output(Base):
     media_type: Mapped[str] = mapped_column(String(60))
     sample_rate: Mapped[int]
     seconds: Mapped[float]
-    message: Mapped[int]
-    """The watermark's message: a bucket that the registry resolves, not an identity."""
+    mark_identity: Mapped[int | None] = mapped_column(BigInteger)
+    """What the mark says: 48 bits that no other output has. None for marks of the first kind, which named nobody."""
     mark_score: Mapped[float]
     mark_strength: Mapped[float]
     model_id: Mapped[str] = mapped_column(String(120))

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import final
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from vivavoce.audit.entries import Entry
@@ -32,7 +33,7 @@ from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.tables import Job, JobStatus, Output, Subject
 from vivavoce.policy.admission import authorize_job
 from vivavoce.release.errors import ReleaseRefused
-from vivavoce.release.marking import Labels, Ladder, Marked, mark_message, prepare
+from vivavoce.release.marking import Labels, Ladder, Marked, mark_identity, prepare
 from vivavoce.release.outcome import finish
 from vivavoce.release.sealed import TOKEN, OnlyHere
 
@@ -46,7 +47,7 @@ __all__ = [
     "Withheld",
     "commit",
     "deposit",
-    "mark_message",
+    "mark_identity",
     "open_output",
     "prepare",
 ]
@@ -112,7 +113,8 @@ def commit(session: Session, log: Log, keyring: KeyRing, deposited: Deposited, n
         The output; None, and nothing is changed, if the lease was lost: another attempt has taken over.
 
     Raises:
-        ReleaseRefused: Grant or consent no longer cover the job. Roll back, and end the job as refused.
+        ReleaseRefused: Grant or consent no longer cover the job, or mark_identity_taken. Roll back, and end the job as
+            refused, or try again with another output id.
         LogUnavailable: The log cannot be written. Nothing is released.
     """
     job = held(session, deposited.lease)
@@ -123,10 +125,15 @@ def commit(session: Session, log: Log, keyring: KeyRing, deposited: Deposited, n
     except (ConsentRefused, GrantRefused) as error:
         raise ReleaseRefused(error.code, error.detail) from error
     marked, output = deposited.marked, _output(deposited, job, found, now)
-    measured = {"mark_message_read": marked.message_read, "mark_si_snr_db": round(marked.si_snr_db, 2)}
-    ended = finish(
-        session, log, deposited.lease, job.id, JobStatus.SUCCEEDED, output=output, measured=measured, now=now
-    )
+    measured = {"mark_identity_read": marked.identity_read, "mark_si_snr_db": round(marked.si_snr_db, 2)}
+    try:
+        ended = finish(
+            session, log, deposited.lease, job.id, JobStatus.SUCCEEDED, output=output, measured=measured, now=now
+        )
+    except IntegrityError as error:
+        if "mark_identity" not in str(error.orig):
+            raise
+        raise ReleaseRefused("mark_identity_taken", "the mark would name another output as well") from error
     return output if ended else None
 
 
@@ -217,7 +224,7 @@ def _output(deposited: Deposited, job: Job, found: Authorization, now: datetime)
         media_type=marked.media_type,
         sample_rate=marked.sample_rate,
         seconds=marked.seconds,
-        message=marked.message,
+        mark_identity=marked.identity,
         mark_score=marked.score,
         mark_strength=marked.strength,
         model_id=marked.labels.model_id,

@@ -6,8 +6,8 @@ from __future__ import annotations
 class ReleaseRefused(Exception):
     """Nothing leaves.
 
-    Codes: mark_not_found, nothing_to_release (no samples, or not all of them finite), unknown_output, and all codes
-    of `ConsentRefused`.
+    Codes: mark_not_found, mark_identity_taken (another output has the same), nothing_to_release (no samples, or not all
+    of them finite), unknown_output, and all codes of `ConsentRefused`.
 
     Attributes:
         code: A stable word for programs.

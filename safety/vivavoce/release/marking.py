@@ -11,7 +11,7 @@ import hmac
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -22,11 +22,12 @@ from vivavoce.sound import MEDIA_TYPES, SPEECH_RATE, Format, Samples, Sound, dec
 
 PROVIDER = "Vivavoce"
 _PCM_FULL_SCALE = 32767
+_IDENTITY_BYTES = 6
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """How hard to try. `strengths` are multiples of the amplitude that the marker was calibrated to.
+    """How hard to try. `strengths` are multiples of what the marker was calibrated to.
 
     A rung whose mark is louder than `least_si_snr_db` (scale-invariant signal-to-noise ratio of the marked over the
     unmarked sound, Le Roux et al. 2019) is too audible to be served, whatever it would achieve.
@@ -38,8 +39,11 @@ class Ladder:
 
 LADDER = Ladder()
 
-SURE = 0.9
-"""Confidence from which a message counts as read. Below it, a wrong message is a weak mark and no false accusation."""
+SURE = 1e-6
+"""Bound on the probability that another's mark would read like this, below which an identity counts as read."""
+CLEAR = 15.0
+"""Score from which a mark that is there says whose it is. One that does not say so by then may accuse another output:
+half of the tiles show that a mark is there, half whose, so a score this high goes with a doubt far below `SURE`."""
 
 
 class Found(Protocol):
@@ -51,29 +55,24 @@ class Found(Protocol):
 
     @property
     def score(self) -> float:
-        """How sure the marker is."""
+        """How sure the marker is: -log10 of the probability that an unmarked sound would look like this."""
 
     @property
-    def message(self) -> int | None:
-        """The message it reads."""
-
-    @property
-    def message_confidence(self) -> float:
-        """How sure it is of the least certain bit of it, in [0.5, 1]."""
+    def reading(self) -> Any:  # noqa: ANN401 - the marker's own; nothing here looks into it
+        """What the operator's own mark says; None where only the public mark was found, which anybody can make."""
 
 
 class Marker(Protocol):
     """What this needs of `vivavoce.watermark.Marker`. Named so, an API host can import the door without torch."""
 
-    @property
-    def bits(self) -> int:
-        """Bits of a message."""
+    def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
+        """Put the marks of an identity into a sound."""
 
-    def embed(self, samples: Samples, sample_rate: int, message: int, strength: float) -> Samples:
-        """Put a message into a sound."""
+    def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Found:
+        """Look for a mark; without `search`, only for one that nobody has sped up, stretched or pitched."""
 
-    def detect(self, samples: Samples, sample_rate: int) -> Found:
-        """Look for a mark."""
+    def doubt(self, reading: Any, identity: int) -> float:  # noqa: ANN401 - as above
+        """Bound the probability that the mark of another identity would be read like this."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,9 @@ class Marked(OnlyHere):
     sha256: str
     sample_rate: int
     seconds: float
-    message: int
-    message_read: bool
-    """Whether the detector read this very message, beside finding the mark."""
+    identity: int
+    identity_read: bool
+    """Whether the mark in the file says that it is this identity's, beside being there."""
     score: float
     strength: float
     si_snr_db: float
@@ -135,8 +134,8 @@ def prepare(
 ) -> Marked:
     """Mark, encode and label a sound, and find the mark in the resulting file.
 
-    It climbs the ladder until the mark is found and its message read. Where no rung makes the message readable, the
-    quietest on which the mark was found is released: presence is what is promised; `message_read` says the rest.
+    It climbs the ladder until the mark is found and its identity read. Where no rung makes the identity readable, the
+    quietest on which the mark was found is released: presence is what is promised; `identity_read` says the rest.
     Finding alone counts for nothing, though, where the detector finds a mark in the unmarked sound as well.
 
     Args:
@@ -144,38 +143,39 @@ def prepare(
 
     Raises:
         ReleaseRefused: mark_not_found, or nothing_to_release.
-        MarkError: The marker itself failed. Nothing falls back to an unmarked sound.
+        MarkError: too_short or silent: the sound cannot carry a mark; or the marker itself failed. Nothing falls back
+            to an unmarked sound.
     """
     if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
         raise ReleaseRefused("nothing_to_release", "the model gave no sound, or one that is not finite")
-    message = mark_message(keyring, output_id, marker.bits)
+    identity = mark_identity(keyring, output_id)
     best: Marked | None = None
     telling = cache(lambda: not _found_unmarked(wave, sample_rate, format, marker))
     for strength in ladder.strengths:
-        samples = marker.embed(wave, sample_rate, message, strength)
+        samples = marker.embed(wave, sample_rate, identity, strength)
         quiet = si_snr_db(wave, samples)
         if quiet < ladder.least_si_snr_db:
             break
         data = tag(encode(samples, sample_rate, format), format, labels.fields(output_id))
         served = _decode(data, format)
-        seen = marker.detect(served.samples, served.sample_rate)
-        read = seen.message == message
-        if _counts(seen, message) and (read or (best is None and telling())):
-            best = _marked(output_id, data, format, served, seen, message, strength, quiet, labels)
-        if best is not None and best.message_read:
+        seen = marker.detect(served.samples, served.sample_rate, search=False)
+        read = _is_read(seen, identity, marker)
+        if read or (best is None and _is_there(seen) and telling()):
+            best = _marked(output_id, data, format, served, seen.score, identity, read, strength, quiet, labels)
+        if read:
             break
     if best is None:
         raise ReleaseRefused("mark_not_found", f"the mark was not found again in the {format} file; nothing leaves")
     return best
 
 
-def mark_message(keyring: KeyRing, output_id: str, bits: int) -> int:
-    """Derive an output's watermark message: the first `bits` of HMAC-SHA256 under the mark key.
+def mark_identity(keyring: KeyRing, output_id: str) -> int:
+    """Derive what an output's mark says: the first 48 bits of HMAC-SHA256 under the mark key.
 
-    A bucket, not an identity: the registry resolves it. Without the key nobody can tell which outputs share one.
+    Without the key nobody can tell which output it is. The registry refuses to hold one twice.
     """
     code = hmac.new(keyring.mark_key, output_id.encode(), hashlib.sha256).digest()
-    return int.from_bytes(code, "big") >> (8 * len(code) - bits)
+    return int.from_bytes(code[:_IDENTITY_BYTES], "big")
 
 
 def si_snr_db(clean: Samples, marked: Samples) -> float:
@@ -189,15 +189,19 @@ def si_snr_db(clean: Samples, marked: Samples) -> float:
     return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
 
 
-def _counts(seen: Found, message: int) -> bool:
-    """Whether the mark is there. One that is surely read as another output's would accuse that one."""
-    return seen.found and (seen.message == message or seen.message_confidence < SURE)
+def _is_read(seen: Found, identity: int, marker: Marker) -> bool:
+    return seen.found and seen.reading is not None and marker.doubt(seen.reading, identity) <= SURE
+
+
+def _is_there(seen: Found) -> bool:
+    """Whether the operator's own mark is there, too weak to say whose it is and so unable to accuse anybody."""
+    return seen.found and seen.reading is not None and seen.score < CLEAR
 
 
 def _found_unmarked(wave: Samples, sample_rate: int, format: Format, marker: Marker) -> bool:  # noqa: A002
     """Whether the detector sees a mark where there is none. The unmarked file does not get out of here."""
     unmarked = _decode(encode(wave, sample_rate, format), format)
-    return marker.detect(unmarked.samples, unmarked.sample_rate).found
+    return marker.detect(unmarked.samples, unmarked.sample_rate, search=False).found
 
 
 def _marked(
@@ -205,8 +209,9 @@ def _marked(
     data: bytes,
     format: Format,  # noqa: A002
     served: Sound,
-    seen: Found,
-    message: int,
+    score: float,
+    identity: int,
+    identity_read: bool,
     strength: float,
     quiet: float,
     labels: Labels,
@@ -219,9 +224,9 @@ def _marked(
         sha256=hashlib.sha256(data).hexdigest(),
         sample_rate=served.sample_rate,
         seconds=served.seconds,
-        message=message,
-        message_read=seen.message == message,
-        score=seen.score,
+        identity=identity,
+        identity_read=identity_read,
+        score=score,
         strength=strength,
         si_snr_db=quiet,
         labels=labels,

@@ -45,7 +45,7 @@ def finish(
         error_detail: Goes into the job alone.
         output: The sound of a speech or conversion that succeeded; `door.commit` gives it.
         result: The finding of a detection that succeeded; its numbers go into the log.
-        measured: More facts about the output, for the log alone.
+        measured: More facts about the output or the finding, for the log alone.
         actor: Who ends a job that nobody holds; with a lease it is its owner.
 
     Returns:
@@ -108,7 +108,7 @@ def _of_output(session: Session, output: Output | None) -> dict[str, Json]:
         "format": output.format,
         "seconds": round(output.seconds, 3),
         "size_bytes": output.size_bytes,
-        "mark_message": output.message,
+        "mark_identity": output.mark_identity,
         "mark_score": round(output.mark_score, 4),
         "mark_strength": output.mark_strength,
         "model": output.model_id,

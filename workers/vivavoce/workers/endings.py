@@ -48,8 +48,8 @@ def end_job(session: Session, log: Log, lease: Lease | None, job_id: str, end: E
 def ending(error: Exception) -> Ending:
     """Say how an error ends a job. Details of unforeseen errors are kept from the job: they may quote anything."""
     match error:
-        case ReleaseRefused(code="mark_not_found"):
-            # A mark's message follows from the output's id: the next attempt draws another, which may carry better.
+        case ReleaseRefused(code="mark_not_found" | "mark_identity_taken"):
+            # A mark's identity follows from the output's id: the next attempt draws another, which may do better.
             return Ending(JobStatus.REFUSED, error.code, error.detail, Again.AT_ONCE)
         case ConsentRefused() | GrantRefused() | ReleaseRefused() | PolicyRefused():
             return Ending(JobStatus.REFUSED, error.code, error.detail, Again.NEVER)

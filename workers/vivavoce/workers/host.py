@@ -63,7 +63,7 @@ class Host:
             keyring = KeyRing.open(settings.keys_folder)
             store = ObjectStore(settings.objects_url)
         with _needed("the watermark cannot be loaded, and no sound leaves without one"):
-            marker = Marker.load(settings.marker_folder, device=settings.device)
+            marker = Marker.load(settings.marker_folder, device=settings.device, secret=keyring.mark_key)
         with _needed("the voice model cannot be loaded"):
             model = VoiceModel.from_pretrained(settings.model_folder or default_folder(), device=settings.device)
         if torch.device(settings.device).type == "cpu":

@@ -22,7 +22,7 @@ from vivavoce.model.voice_model import Generated
 from vivavoce.policy.admission import authorize_job, open_request
 from vivavoce.release import door
 from vivavoce.release.outcome import finish
-from vivavoce.workers.detection import detect, result
+from vivavoce.workers.detection import detect, resolve, result
 from vivavoce.workers.endings import EXHAUSTED, Again, Ending, end_job, ending
 from vivavoce.workers.errors import Stopped
 from vivavoce.workers.host import Host
@@ -124,14 +124,16 @@ class JobRunner:
         host = self.host
         with host.database.read() as session:
             _, sound = open_request(job, session, host.store, host.keyring)
-        found, seconds = detect(host.marker, sound or b"")
+        found = detect(host.marker, sound or b"")
         self._go_on(hold)
-        facts = result(host.marker, found, seconds)
+        with host.database.read() as session:
+            facts = result(host.marker, found, resolve(session, host.marker, found))
+        verdict, done = {"verdict": str(found.verdict)}, JobStatus.SUCCEEDED
         with host.database.write() as session:
-            ended = finish(session, host.log, hold.lease, job.id, JobStatus.SUCCEEDED, result=facts, now=_now())
+            ended = finish(session, host.log, hold.lease, job.id, done, result=facts, measured=verdict, now=_now())
         if not ended:
             raise Stopped
-        _log.info("job_succeeded", found=found.found, seconds=round(seconds, 2))
+        _log.info("job_succeeded", verdict=str(found.verdict), seconds=round(found.seconds, 2))
 
     def _await(self, future: Future[Generated], hold: Hold) -> Generated:
         try:

@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from vivavoce.api.flow import IdempotencyKey, Prefer, accepted, finished, submit, wants_job, with_input
 from vivavoce.api.gate import Caller, allowed
 from vivavoce.api.problems import job_problem
-from vivavoce.api.registry import resolve
+from vivavoce.api.registry import detection_view
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here
-from vivavoce.api.shapes import DetectionView, FormBody, detection_view
+from vivavoce.api.shapes import DetectionView, FormBody
 from vivavoce.ledger.tables import JobKind, JobStatus
 from vivavoce.policy.requests import Submission
 from vivavoce.sound import MIN_MARKED_SECONDS
@@ -37,7 +37,7 @@ async def detect(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Look for our mark in a sound, and for the caller's own outputs that carry the same message."""
+    """Look for our mark in a sound, and name the output that it is of if that is the caller's own."""
     submission = Submission(
         tenant_id=caller.tenant_id,
         api_key_id=caller.key_id,
@@ -52,6 +52,5 @@ async def detect(
     job = await finished(here, job.id)
     if job.status != JobStatus.SUCCEEDED or job.result is None:
         raise job_problem(request, job.status, job.error_code, job.error_detail)
-    outputs = await run_in_threadpool(resolve, here, caller, job.result)
-    view = detection_view(job.result, outputs)
+    view = await run_in_threadpool(detection_view, here, caller, job.result)
     return JSONResponse(view.model_dump(mode="json"), headers={"X-Vivavoce-Job-Id": job.id})

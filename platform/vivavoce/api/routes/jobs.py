@@ -10,7 +10,7 @@ from sqlalchemy import select
 from vivavoce.api import serving
 from vivavoce.api.gate import Caller, allowed, require_scope
 from vivavoce.api.problems import Problem, job_problem
-from vivavoce.api.registry import find_job, resolve
+from vivavoce.api.registry import detection_view, find_job
 from vivavoce.api.routes.speech import SOUND
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here, Services, now
@@ -76,5 +76,5 @@ def _view(here: Services, caller: Caller, job_id: str) -> JobView:
     with here.database.read() as session:
         job: Job = find_job(session, caller, job_id)
         output_id = session.scalars(select(Output.id).where(Output.job_id == job.id)).one_or_none()
-    outputs = [] if job.result is None else resolve(here, caller, job.result)
-    return job_view(job, outputs, output_id)
+    detection = None if job.result is None else detection_view(here, caller, job.result)
+    return job_view(job, detection, output_id)

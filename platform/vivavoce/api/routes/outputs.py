@@ -46,7 +46,8 @@ class Receipt(BaseModel):
     model_id: str
     sha256: str
     size_bytes: int
-    mark_message: int
+    mark_identity: int | None
+    """What the mark says; null for marks of the first kind, which named nobody."""
     mark_score: float
     mark_strength: float
     created_at: datetime
@@ -73,7 +74,7 @@ def receipt(output_id: str, caller: Annotated[Caller, allowed(Scope.JOBS_READ)],
             voice=output.voice_id,
             consent=output.consent_id,
             assurance=session.get_one(Consent, output.consent_id).assurance,
-            mark_message=output.message,
+            mark_identity=output.mark_identity,
             checkpoint=note,
             log_key=str(here.log.verifier),
             leaves=[_proven(session, here, leaf, size) for leaf in leaves],
