@@ -19,9 +19,12 @@ import httpx2
 import typer
 from rich.console import Console
 
+from vivavoce.cli.edited import faster_mp3
+
 START_SECONDS = 120
 """How long a service may take to start: the worker loads model and mark first."""
 REQUEST_SECONDS = 240
+EDIT_SPEED, EDIT_BITS_PER_SECOND = 1.05, 32_000
 TEXT = "He might even have been made amiable himself."
 WEAKNESS = (
     "The voice model in this package is small and was trained for minutes on a CPU, so that the path is real. "
@@ -107,6 +110,7 @@ class Walk:
         self.speech = speech
         self.output = output
         self.jobs: list[str] = []
+        self.outputs: dict[Path, str] = {}
         rows = (speech / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
         self.clips: list[dict[str, Any]] = [json.loads(row) for row in rows]
 
@@ -118,7 +122,8 @@ class Walk:
         voice = self.found_voice(consent, speaker[1:3])
         console.print(f"[yellow]![/] {WEAKNESS}")
         made = [self.speak(voice, "wav"), self.speak(voice, "mp3"), self.convert(voice, stranger)]
-        self.find_marks(made, [speaker[0], stranger])
+        self.find_marks([*made, *(self.speech / clip["file"] for clip in (speaker[0], stranger))])
+        self.find_in_edited(made[0])
         self.verify_log("the log as it stands", self.export("log.jsonl"))
         self.withdraw(consent, voice)
         bundle = self.export("log-after-withdrawal.jsonl")
@@ -164,19 +169,29 @@ class Walk:
         )
         return self._keep(answer, "conversion.wav", time.monotonic() - began)
 
-    def find_marks(self, made: list[Path], originals: list[dict[str, Any]]) -> None:
-        """Detection finds the mark in all that was made, and none in real speech."""
-        for path in [*made, *(self.speech / clip["file"] for clip in originals)]:
+    def find_marks(self, paths: list[Path]) -> None:
+        """Detection names the output of all that was made, and finds nothing in real speech."""
+        for path in paths:
             answer = self._post("/v1/watermark/detect", files={"file": (path.name, path.read_bytes())})
-            expected = path in made
-            if (answer["verdict"] == "ours") is not expected:
-                raise DemoFailed(f"{path.name}: verdict {answer['verdict']}, score {answer['score']:.3f}")
-            origin = f", its message is that of {', '.join(answer['outputs'])}" if answer.get("outputs") else ""
-            _say(
-                "Detection",
-                f"{path.name}: [bold]{answer['verdict']}[/], score {answer['score']:.3f} "
-                f"against a threshold of {answer['threshold']:.3f}{origin}",
-            )
+            expected = "ours" if path in self.outputs else "not_detected"
+            named = (answer["resolution"] or {}).get("output")
+            if (answer["verdict"], named) != (expected, self.outputs.get(path)):
+                raise DemoFailed(f"{path.name}: verdict {answer['verdict']}, score {answer['score']:.1f}, {named}")
+            _say("Detection", f"{path.name}: {_finding(answer)}")
+
+    def find_in_edited(self, path: Path) -> None:
+        """An edited copy is still ours, known to be edited, and named; asked of the operator's own command line."""
+        edited = self.output / "edited.mp3"
+        edited.write_bytes(faster_mp3(path.read_bytes(), EDIT_SPEED, EDIT_BITS_PER_SECOND))
+        answer = json.loads(self._command("detect", str(edited), "--json"))
+        named = (answer["resolution"] or {}).get("output")
+        if (answer["verdict"], named) != ("ours_modified", self.outputs[path]):
+            raise DemoFailed(f"{edited.name}: verdict {answer['verdict']}, score {answer['score']:.1f}, {named}")
+        _say(
+            "Edited",
+            f"{path.name}, {EDIT_SPEED} times as fast, as MP3 of {EDIT_BITS_PER_SECOND // 1000} kbit/s: "
+            f"{_finding(answer)}, of {answer['resolution']['searched']} that are registered; {answer['reason']}",
+        )
 
     def export(self, name: str) -> Path:
         """Export the log into one file."""
@@ -223,6 +238,7 @@ class Walk:
         path = self.output / name
         path.write_bytes(answer.content)
         self.jobs.append(answer.headers["X-Vivavoce-Job-Id"])
+        self.outputs[path] = answer.headers["X-Vivavoce-Output-Id"]
         _say(
             "Released",
             f"{path}, {len(answer.content) / 1000:.0f} kB after {seconds:.1f} s, "
@@ -250,6 +266,14 @@ class Walk:
         if done.returncode != 0:
             raise DemoFailed(f"`vivavoce {' '.join(words)}` ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
+
+
+def _finding(answer: dict[str, Any]) -> str:
+    found = f"[bold]{answer['verdict']}[/], score {answer['score']:.1f} (found from {answer['threshold']:.1f})"
+    if answer["resolution"] is None:
+        return found
+    doubt = answer["resolution"]["false_attribution"]
+    return f"{found}, made as {answer['resolution']['output']} (that this is wrong: probability below {doubt:.0e})"
 
 
 def _say(step: str, proof: str) -> None:
