@@ -46,7 +46,10 @@ def how() -> str:
 - Denoising is FFmpeg's `afftdn` and a spectral gate of ours; "our tokenizer" is the mini tokenizer's encoding and
   decoding; "mel" is a mel spectrogram of {MELS} bands made audible by {GRIFFIN_LIM_STEPS} steps of Griffin and Lim,
   in the place of a trained vocoder, which would bring weights of its own.
-- Peers mark and look at the same clips, edited by the same code with the same random numbers."""
+- Peers mark and look at the same clips, edited by the same code with the same random numbers. Looked for and left out:
+  AWARE (PyPI `aware` 2.0.1 pins torch 2.7.1 and numpy 1.26, which would replace ours), SilentCipher and WavMark (their
+  weights are fetched from a hub at first use), audiowmark (in no Debian release), VoiceSign (its licence forbids use in
+  a service like this one), AudioSeal's published checkpoint (on a hub; ours is that architecture, trained anew)."""
 
 
 def _direct() -> float:

@@ -1,9 +1,4 @@
-"""The watermarks that are compared: ours, and those that install here with their weights.
-
-Looked for and left out: AWARE (PyPI `aware` 2.0.1 pins torch 2.7.1 and numpy 1.26), SilentCipher and WavMark (their
-weights are fetched from a hub at first use), audiowmark (in no Debian release), VoiceSign (its licence forbids use in a
-service like this one).
-"""
+"""The watermarks that are compared: ours, and those that install beside it with their weights."""
 
 from __future__ import annotations
 
