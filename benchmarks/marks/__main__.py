@@ -33,7 +33,7 @@ from benchmarks.marks.systems import OURS, installed_peers
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "tests" / "data" / "speech"
-PER_SPEAKER, SPLICES = 3, 20
+PER_SPEAKER, SPLICES = 2, 16
 QUICK_CLIPS = 3
 
 
