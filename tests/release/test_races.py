@@ -17,6 +17,8 @@ from tests.release.desk import begin, fetch, finish_with, made, mark, put_down
 
 from vivavoce.consent import ConsentRefused
 from vivavoce.ledger.ids import new_id
+from vivavoce.ledger.tables import Output
+from vivavoce.release import marking
 from vivavoce.release.door import Marked, Released, ReleaseRefused, Withheld
 
 OFFSETS_MS = (-12, -6, -4, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 4, 6, 12)
@@ -130,3 +132,22 @@ def test_many_jobs_of_one_voice_and_one_withdrawal(world: World) -> None:
     assert all(index < withdrawn for index in released.values())
     assert set(released) == {end for end in ended if end not in (None, "consent_revoked")}
     assert world.count("output") == len(released)
+
+
+def test_two_outputs_of_one_identity_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is there when the other looks: one is released all the same, the other refused, and nothing hangs."""
+    voice, derive = world.voice(world.consent()), marking.mark_identity
+    for offset in (-4, -1, 0, 0, 0, 1, 4):
+        same = derive(world.keyring, new_id("out"))
+        monkeypatch.setattr(marking, "mark_identity", lambda *_: same)  # noqa: B023
+        twins = [put_down(world, begin(world, voice)[1]) for _ in range(2)]
+
+        def release(which: int) -> Any:
+            try:
+                return finish_with(world, twins[which])  # noqa: B023
+            except ReleaseRefused as refusal:
+                return refusal.code
+
+        ended = at_once(lambda: release(0), lambda: release(1), offset)
+        assert sorted(isinstance(end, Output) for end in ended) == [False, True]
+        assert "mark_identity_taken" in ended
