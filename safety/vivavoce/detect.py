@@ -6,16 +6,17 @@ Beside `vivavoce.watermark` and not in it, since that package loads torch: the l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,7 +27,7 @@ from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.schema import require_head
 from vivavoce.ledger.settings import CoreSettings
 from vivavoce.release.registered import identities, owner
-from vivavoce.sound import SoundError, open_sound
+from vivavoce.sound import Samples, SoundError, SoundStream, open_sound
 
 if TYPE_CHECKING:
     from vivavoce.watermark import Detection, Marker
@@ -59,8 +60,7 @@ def detect(
         task = progress.add_task("Loading the detector", total=len(files))
         with _detector(weights) as detector:
             for file in files:
-                progress.update(task, description=escape(file.name))
-                findings.append(_examine(detector, file))
+                findings.append(_examine(detector, file, partial(_show, progress, task, file)))
                 progress.advance(task)
     for finding in findings:
         if as_json:
@@ -107,14 +107,28 @@ def _registry(settings: CoreSettings) -> Database | None:
     return Database(settings.database_url)
 
 
-def _examine(detector: _Detector, file: Path) -> dict[str, Any]:
+def _examine(detector: _Detector, file: Path, show: Callable[[float], None]) -> dict[str, Any]:
+    show(0.0)
     try:
         stream = open_sound(file)
-        found = detector.marker.detect_blocks(stream.blocks, stream.sample_rate)
+        found = detector.marker.detect_blocks(_shown(stream, show), stream.sample_rate)
     except (SoundError, OSError) as error:
         return {"file": str(file), "verdict": "error", "error": str(error)}
     heard = {name: value for name, value in asdict(found).items() if name != "reading"}
     return {"file": str(file), **heard, **_origin(detector, found)}
+
+
+def _shown(stream: SoundStream, show: Callable[[float], None]) -> Iterator[Samples]:
+    """The blocks of a stream, telling with each how many seconds there were so far."""
+    samples = 0
+    for block in stream.blocks:
+        yield block
+        samples += len(block)
+        show(samples / stream.sample_rate)
+
+
+def _show(progress: Progress, task: TaskID, file: Path, seconds: float) -> None:
+    progress.update(task, description=f"{escape(file.name)}, {seconds / 60:.1f} min")
 
 
 def _origin(detector: _Detector, found: Detection) -> dict[str, Any]:
