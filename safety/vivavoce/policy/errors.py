@@ -6,8 +6,8 @@ from __future__ import annotations
 class PolicyRefused(Exception):
     """A request is not let in, whatever any consent says.
 
-    Codes: text_empty, text_too_long, text_control_characters, unknown_purpose, unknown_format, request_malformed,
-    idempotency_key_malformed, idempotency_key_reused, idempotency_key_in_use.
+    Codes: text_empty, text_too_long, text_control_characters, text_blocked, text_needs_review, unknown_purpose,
+    unknown_format, request_malformed, idempotency_key_malformed, idempotency_key_reused, idempotency_key_in_use.
 
     Attributes:
         code: A stable word for programs.

@@ -1,10 +1,11 @@
-"""What may be asked to be said: text of a sane length, and nothing but text."""
+"""What may be asked to be said: text of a sane length, nothing but text, and nothing that the rules refuse."""
 
 from __future__ import annotations
 
 import unicodedata
 
 from vivavoce.policy.errors import PolicyRefused
+from vivavoce.policy.text_judging import DEFAULT_PROFILE, Outcome, judge
 
 MAX_CHARACTERS = 4096
 """Code points after normalisation; the limit that clients of OpenAI's speech route know."""
@@ -16,11 +17,18 @@ _REFUSED = ("Cc", "Cs")
 _INAUDIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
-def checked_text(text: str) -> str:
+_CODES = {Outcome.BLOCK: "text_blocked", Outcome.REVIEW: "text_needs_review"}
+
+
+def checked_text(text: str, profile: str = DEFAULT_PROFILE) -> str:
     """Normalise a text to be spoken (line ends, NFC, no outer white space) and check it.
 
+    Args:
+        profile: Compliance profile, which decides what becomes of a text that a rule is met by.
+
     Raises:
-        PolicyRefused: text_too_long, text_control_characters or text_empty.
+        PolicyRefused: text_too_long, text_control_characters or text_empty; text_blocked; text_needs_review, which is
+            a refusal as long as there is no queue where somebody could review it.
     """
     # Before any work on it: NFC never makes a text shorter than a third (Unicode TR15, section 14).
     if len(text) > 3 * MAX_CHARACTERS:
@@ -32,7 +40,15 @@ def checked_text(text: str) -> str:
         raise _too_long()
     if all(unicodedata.category(character) in _INAUDIBLE for character in text):
         raise PolicyRefused("text_empty", "the text says nothing")
+    _require_allowed(text, profile)
     return text
+
+
+def _require_allowed(text: str, profile: str) -> None:
+    judgement = judge(text, profile)
+    if judgement.outcome is not Outcome.ALLOW:
+        why = " ".join(dict.fromkeys(hit.explanation for hit in judgement.hits))
+        raise PolicyRefused(_CODES[judgement.outcome], f"the text may not be spoken: {why}")
 
 
 def _too_long() -> PolicyRefused:
