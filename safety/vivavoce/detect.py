@@ -1,4 +1,4 @@
-"""`vivavoce detect`: does a sound file carry our mark? Asks the detector on this machine, and no server.
+"""`vivavoce detect`: does a sound file carry our mark, or our manifest? Asks this machine, and no server.
 
 Beside `vivavoce.watermark` and not in it, since that package loads torch: the list of commands must not take seconds.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
@@ -25,7 +26,14 @@ from vivavoce.ledger.database import Database
 from vivavoce.ledger.errors import LedgerError
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.schema import require_head
-from vivavoce.ledger.settings import CoreSettings
+from vivavoce.provenance import (
+    Provenance,
+    ProvenanceError,
+    ProvenanceSettings,
+    binds,
+    read_provenance,
+    trusted_roots,
+)
 from vivavoce.release.registered import identities, owner
 from vivavoce.sound import Samples, SoundError, SoundStream, open_sound
 
@@ -44,6 +52,9 @@ class _Detector:
 
     marker: Marker
     registry: Database | None
+    mark_key: bytes | None
+    roots: str
+    """Authorities under which a manifest's signature counts as ours."""
 
 
 def detect(
@@ -51,9 +62,11 @@ def detect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Folder of the watermark's weights; else those shipped.")] = None,
 ) -> None:
-    """Look for our mark in sound files, with the keys of the installation in VIVAVOCE_HOME, if there is one.
+    """Look for our mark and our manifest in sound files.
 
-    Exit status: 0 found in all, 1 not found in some, 2 something failed or could not be told.
+    Works with the keys of the installation in VIVAVOCE_HOME, if there is one.
+
+    Exit status: 0 one of the two found in all, 1 neither found in some, 2 something failed or could not be told.
     """
     findings = []
     with Progress(console=_err, transient=True) as progress:
@@ -67,7 +80,7 @@ def detect(
             typer.echo(json.dumps(finding))
     if not as_json:
         _out.print(_table(findings))
-    verdicts = {finding["verdict"] for finding in findings}
+    verdicts = {finding["verdict"] for finding in findings if finding.get("c2pa", {}).get("state") != "valid"}
     untold = verdicts & {"error", "inconclusive"}
     raise typer.Exit(_FAILED if untold else _NOT_FOUND if "not_detected" in verdicts else 0)
 
@@ -81,24 +94,25 @@ def _detector(weights: Path | None) -> Iterator[_Detector]:
     from vivavoce.watermark.errors import MarkError
 
     torch.set_num_threads(1)
-    settings = CoreSettings()
     try:
+        settings = ProvenanceSettings()
         secret = KeyRing.open(settings.keys_folder).mark_key if settings.keys_folder.is_dir() else None
         marker = Marker.load(weights, secret=secret)
         registry = _registry(settings) if secret is not None else None
-    except (MarkError, LedgerError, SQLAlchemyError) as error:
+        roots = trusted_roots(settings)
+    except (MarkError, LedgerError, ProvenanceError, SQLAlchemyError, ValidationError) as error:
         _err.print(f"[bold red]The detector cannot be loaded:[/] {escape(str(error))}")
         raise typer.Exit(_FAILED) from error
     if secret is None:
         _err.print(f"No keys in {escape(str(settings.keys_folder))}: only the public mark is looked for.")
     elif registry is None:
         _err.print("There is no registry here: no output can be named.")
-    yield _Detector(marker, registry)
+    yield _Detector(marker, registry, secret, roots)
     if registry is not None:
         registry.close()
 
 
-def _registry(settings: CoreSettings) -> Database | None:
+def _registry(settings: ProvenanceSettings) -> Database | None:
     """The installation's registry; None where there is no such file, which asking for it would make."""
     url = make_url(settings.database_url)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
@@ -112,10 +126,11 @@ def _examine(detector: _Detector, file: Path, show: Callable[[float], None]) -> 
     try:
         stream = open_sound(file)
         found = detector.marker.detect_blocks(_shown(stream, show), stream.sample_rate)
+        claimed = read_provenance(file, detector.roots)
     except (SoundError, OSError) as error:
         return {"file": str(file), "verdict": "error", "error": str(error)}
     heard = {name: value for name, value in asdict(found).items() if name != "reading"}
-    return {"file": str(file), **heard, **_origin(detector, found)}
+    return {"file": str(file), **heard, **_origin(detector, found, claimed)}
 
 
 def _shown(stream: SoundStream, show: Callable[[float], None]) -> Iterator[Samples]:
@@ -131,32 +146,39 @@ def _show(progress: Progress, task: TaskID, file: Path, seconds: float) -> None:
     progress.update(task, description=f"{escape(file.name)}, {seconds / 60:.1f} min")
 
 
-def _origin(detector: _Detector, found: Detection) -> dict[str, Any]:
-    """Whose the mark is; for the operator, who may know all."""
+def _origin(detector: _Detector, found: Detection, claimed: Provenance) -> dict[str, Any]:
+    """Whose the mark is, what the manifest says, and whether they agree; for the operator, who may know all."""
+    c2pa = asdict(claimed) | {"names_the_mark": None}
     if detector.registry is None or found.reading is None:
-        return {"resolution": None, "candidates": []}
+        return {"resolution": None, "candidates": [], "c2pa": c2pa}
     with detector.registry.read() as session:
         resolution = detector.marker.code.resolve(found.reading, identities(session))
         named = owner(session, resolution.identity) if resolution.identity is not None else None
         rest = [(owner(session, one.identity), one.false_attribution) for one in resolution.candidates]
+    if claimed.binding is not None and resolution.identity is not None and detector.mark_key is not None:
+        c2pa["names_the_mark"] = binds(detector.mark_key, resolution.identity, claimed.binding)
     asked = {"false_attribution": resolution.false_attribution, "searched": resolution.searched}
     candidates = [{"output": one.output, "false_attribution": doubt} for one, doubt in rest if one and doubt < 1]
     if named is None:
-        return {"resolution": None, "candidates": candidates}
-    return {"resolution": asdict(named) | asked, "candidates": []}
+        return {"resolution": None, "candidates": candidates, "c2pa": c2pa}
+    return {"resolution": asdict(named) | asked, "candidates": [], "c2pa": c2pa}
 
 
 def _table(findings: list[dict[str, Any]]) -> Table:
     table = Table()
-    for heading in ("file", "verdict", "score", "output", "marked parts (s)", "remarks"):
+    for heading in ("file", "verdict", "score", "output", "marked parts (s)", "manifest", "remarks"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         if finding["verdict"] == "error":
-            table.add_row(escape(finding["file"]), "[red]error[/]", "", "", "", escape(finding["error"]))
+            table.add_row(escape(finding["file"]), "[red]error[/]", "", "", "", "", escape(finding["error"]))
             continue
         parts = ", ".join(f"{part['start_s']:.2f}-{part['end_s']:.2f}" for part in finding["segments"])
         verdict = finding["verdict"].replace("_", " ")
         score = f"{finding['score']:.1f} (found from {finding['threshold']:.1f})"
         output = finding["resolution"]["output"] if finding["resolution"] else ""
-        table.add_row(escape(finding["file"]), f"[bold]{verdict}[/]", score, output, parts, escape(finding["reason"]))
+        c2pa, remarks = finding["c2pa"], finding["reason"]
+        if c2pa["names_the_mark"] is False:
+            remarks = f"the manifest is not that of the mark; {remarks}".removesuffix("; ")
+        cells = (score, output, parts, c2pa["state"], escape(remarks))
+        table.add_row(escape(finding["file"]), f"[bold]{verdict}[/]", *cells)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,15 +11,21 @@ import pytest
 from sqlalchemy import select
 from tests.api.conftest import CLIP, Installation
 from tests.api.test_one_door import work
+from tests.provenance.authority import credential
 
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.lease import claim
 from vivavoce.ledger.tables import Job, JobStatus, Output
+from vivavoce.provenance import read_provenance
 from vivavoce.release.outcome import finish
 
 HEARD = {
     "verdict": "ours_modified", "reason": "played at 1.050 times its speed", "score": 30.5, "threshold": 3.0,
     "segments": [{"start_s": 0.0, "end_s": 3.1}], "speed": 1.05, "pitch": 1.05, "model_id": "m", "seconds": 3.3,
+    "c2pa": {
+        "state": "untrusted", "reason": "the signer is nobody whom we trust", "generated": True, "signer": "Somebody",
+        "problems": ["signingCredential.untrusted"], "created_at": None, "names_the_mark": None,
+    },
 }  # fmt: skip
 UNKNOWN = 77
 
@@ -112,6 +119,28 @@ def test_where_nobody_is_named_ones_own_are_candidates_with_their_bounds(ours: T
         assert view["candidates"] == [{"output": ours.output.id, "false_attribution": 0.01}]
     for view in ours.detect(named(None, (ours.identity, 1.0), doubt=1.0)):
         assert (view["resolution"], view["candidates"]) == (None, [])
+
+
+def test_a_detection_from_before_manifests_were_read_says_so(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(HEARD, "c2pa")
+    for view in ours.detect(None):
+        assert view["c2pa"] is None
+
+
+def test_a_receipt_brings_the_manifest_that_the_file_cannot_carry(shared: Installation) -> None:
+    headers = shared.key(tenant=shared.tenant)
+    voice = shared.voice(headers, shared.consent(headers))
+    for kind, beside in (("pcm", True), ("wav", False)):
+        asked = {"voice": voice, "input": "hello", "response_format": kind}
+        job = shared.client.post("/v1/audio/speech", headers=headers | {"Prefer": "respond-async"}, json=asked).json()
+        work(shared.services, job["id"], kind)  # type: ignore[arg-type]
+        file = shared.client.get(f"/v1/jobs/{job['id']}/output", headers=headers)
+        output = file.headers["x-vivavoce-output-id"]
+        receipt = shared.client.get(f"/v1/outputs/{output}/receipt", headers=headers).json()
+        manifest = base64.b64decode(receipt["manifest"]) if receipt["manifest"] else None
+        assert (manifest is not None) == beside
+        seen = read_provenance(file.content, credential().roots, manifest)
+        assert (seen.state, seen.output_id) == ("valid", output)
 
 
 def test_an_output_that_is_gone_is_nobodys(ours: Tenant) -> None:

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import select
 from tests.api.conftest import CLIP, RECORDING, Installation, Make
 from tests.api.test_auth import routes
+from tests.provenance.authority import credential
 from tests.release.desk import LABELS, SPOKEN, QuickMarker
 
 from vivavoce.api import flow, serving
@@ -20,6 +21,7 @@ from vivavoce.ledger.lease import claim
 from vivavoce.ledger.tables import Job, JobKind, JobStatus, Output
 from vivavoce.release import door
 from vivavoce.release.outcome import finish
+from vivavoce.sound import SPEECH_RATE, Format, resample
 
 SOUNDING = {
     ("POST", "/v1/audio/speech"),
@@ -32,7 +34,7 @@ FOUND = {
 }  # fmt: skip
 
 
-def work(services: Services, job_id: str) -> None:
+def work(services: Services, job_id: str, format: Format = "wav") -> None:  # noqa: A002
     """Do a job at once, with a quick mark, through the real door."""
     now = datetime.now(UTC)
     with services.database.write() as session:
@@ -43,12 +45,13 @@ def work(services: Services, job_id: str) -> None:
             assert finish(session, services.log, lease, job_id, JobStatus.SUCCEEDED, result=FOUND, now=now)
             return
     marked = door.prepare(
-        SPOKEN.samples,
-        SPOKEN.sample_rate,
-        "wav",
+        resample(SPOKEN.samples, SPOKEN.sample_rate, SPEECH_RATE),
+        SPEECH_RATE,
+        format,
         new_id("out"),
         marker=QuickMarker(),
         keyring=services.keyring,
+        credential=credential(),
         labels=LABELS,
     )
     with services.database.read() as session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vivavoce.ledger.database import Database
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.tables import Output
+from vivavoce.provenance import Origin, ProvenanceSettings, open_credential, sign
 from vivavoce.release.door import prepare
 from vivavoce.sound import Sound, decode, resample
 from vivavoce.watermark import Marker
@@ -43,6 +45,7 @@ class House:
         marked = prepare(
             SPOKEN.samples, SPOKEN.sample_rate, "wav", new_id("out"),
             marker=marker, keyring=world.keyring, labels=LABELS,
+            credential=open_credential(ProvenanceSettings(home=home)),
         )  # fmt: skip
         self.output: Output = made(world, world.voice(world.consent()), marked)
         database.close()
@@ -97,6 +100,35 @@ def test_a_mark_is_found_and_its_output_named(house: House) -> None:
     assert (resolution["searched"], resolution["false_attribution"] <= 1e-6) == (1, True)
     assert (found["speed"], found["pitch"]) == (1.0, 1.0)
     assert "reading" not in found
+    manifest = found["c2pa"]
+    assert (manifest["state"], manifest["output_id"], manifest["names_the_mark"]) == ("valid", output.id, True)
+
+
+def test_the_mark_gone_the_manifest_is_still_reported_and_the_other_way_round(house: House, tmp_path: Path) -> None:
+    bare = house.told("spliced.wav")
+    assert (bare["verdict"], bare["c2pa"]["state"]) == ("ours_modified", "none")
+    credential = open_credential(ProvenanceSettings(home=house.home))
+    origin = Origin(new_id("out"), datetime.now(UTC), "model", "attested", "0" * 64)
+    unmarked = sign((house.files / "original[1].wav").read_bytes(), "audio/wav", origin, credential).data
+    house.add("unmarked.wav", unmarked)
+    done = house.run("unmarked.wav", "--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["verdict"], found["resolution"]) == (0, "not_detected", None)
+    assert (found["c2pa"]["state"], found["c2pa"]["output_id"]) == ("valid", origin.output_id)
+    middle = len(unmarked) // 2
+    house.add("changed.wav", unmarked[:middle] + bytes([unmarked[middle] ^ 1]) + unmarked[middle + 1 :])
+    assert house.told("changed.wav")["c2pa"]["state"] == "invalid"
+
+
+def test_a_manifest_that_is_not_that_of_the_mark_is_remarked_upon(house: House) -> None:
+    credential = open_credential(ProvenanceSettings(home=house.home))
+    origin = Origin(new_id("out"), datetime.now(UTC), "model", "attested", "0" * 64)
+    marked = decode((house.files / "marked.wav").read_bytes())
+    house.add("bare.wav", marked)
+    signed = sign((house.files / "bare.wav").read_bytes(), "audio/wav", origin, credential).data
+    house.add("other.wav", signed)
+    assert house.told("other.wav")["c2pa"]["names_the_mark"] is False
+    assert "not that of the mark" in house.run("other.wav").stdout
 
 
 @pytest.mark.parametrize(("name", "reason"), [("faster.wav", "1.05"), ("spliced.wav", "marked in")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from vivavoce.provenance import ProvenanceSettings
+from vivavoce.provenance import Credential, ProvenanceSettings
 
 DAY = timedelta(days=1)
 PEM = serialization.Encoding.PEM
@@ -102,3 +103,10 @@ class Authority:
             .not_valid_after(ends)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         )
+
+
+@cache
+def credential() -> Credential:
+    """What the tests of this run sign with, where it does not matter."""
+    authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
+    return Credential((authority.leaf(key),), key, authority.root().public_bytes(PEM).decode(), development=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from tests.consent.world import NOW, SPEECH, World
+from tests.provenance.authority import credential
 
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.lease import Lease
@@ -75,6 +76,7 @@ def mark(world: World, format: Format = "wav", output_id: str | None = None) -> 
         output_id or new_id("out"),
         marker=QuickMarker(),
         keyring=world.keyring,
+        credential=credential(),
         labels=LABELS,
     )
 

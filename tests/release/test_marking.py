@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.provenance.authority import credential
 from tests.release.desk import LABELS, PRESENCE, SPOKEN, Finding, QuickMarker
 
 from vivavoce.ledger.ids import new_id
@@ -21,7 +22,9 @@ from vivavoce.sound import FORMATS, Format, Samples
 
 def through(keyring: KeyRing, marker: Marker, format: Format = "wav", **changes: Any) -> Marked:  # noqa: A002
     asked: dict[str, Any] = {"wave": SPOKEN.samples, "sample_rate": SPOKEN.sample_rate, "output_id": new_id("out")}
-    return prepare(**asked | changes | {"format": format}, marker=marker, keyring=keyring, labels=LABELS)
+    return prepare(
+        **asked | changes | {"format": format}, marker=marker, keyring=keyring, credential=credential(), labels=LABELS
+    )
 
 
 def refusal(keyring: KeyRing, marker: Marker, format: Format = "wav", **changes: Any) -> str:  # noqa: A002
@@ -216,12 +219,13 @@ def test_silence_carries_no_mark_and_is_refused(keyring: KeyRing) -> None:
 
 
 def test_there_is_no_way_around_the_mark() -> None:
-    """No parameter and no default of `prepare` leads to an unmarked file."""
+    """No parameter and no default of `prepare` leads to an unmarked or an unsigned file."""
     parameters = inspect.signature(prepare).parameters
     assert list(parameters) == [
-        "wave", "sample_rate", "format", "output_id", "marker", "keyring", "labels", "ladder",
+        "wave", "sample_rate", "format", "output_id", "marker", "keyring", "credential", "labels", "ladder",
     ]  # fmt: skip
     assert parameters["marker"].default is inspect.Parameter.empty
+    assert parameters["credential"].default is inspect.Parameter.empty
     with pytest.raises(TypeError):
         prepare(SPOKEN.samples, 16000, "wav", "out_1", labels=LABELS)  # type: ignore[call-arg]
 
@@ -264,5 +268,5 @@ def test_formats_that_the_quick_marker_survives_say_what_they_are(keyring: KeyRi
     assert set(FORMATS) >= {"wav", "flac", "pcm"}
     for format in ("wav", "flac"):  # noqa: A001
         marked = through(keyring, QuickMarker(), format)
-        for word in (marked.output_id, "Vivavoce", "AI-generated", "attested", "2026-11-23T12:00:00+00:00"):
+        for word in (marked.output_id, "Vivavoce", "AI-generated", "attested", "2026-11-23T12:00:00Z"):
             assert word.encode() in marked.data

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sqlalchemy import insert, select
 from tests.consent.world import SPEECH, World, on_sqlite
+from tests.provenance.authority import credential
 from tests.release.desk import LABELS, made
 
 from vivavoce.ledger.ids import new_id
@@ -45,7 +46,14 @@ def register(world: World, like: Output, numbers: list[int]) -> None:
 
 def marked_by(world: World, marker: Marker) -> Marked:
     return prepare(
-        LONG.samples, LONG.sample_rate, "mp3", new_id("out"), marker=marker, keyring=world.keyring, labels=LABELS
+        LONG.samples,
+        LONG.sample_rate,
+        "mp3",
+        new_id("out"),
+        marker=marker,
+        keyring=world.keyring,
+        credential=credential(),
+        labels=LABELS,
     )
 
 

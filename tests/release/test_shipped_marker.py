@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.consent.world import NOW, SPEECH, World, on_sqlite
+from tests.provenance.authority import credential
 from tests.release.desk import SPOKEN, fetch, made
 
 from vivavoce.ledger.ids import new_id
@@ -28,7 +29,14 @@ def marker() -> Marker:
 def through(marker: Marker, keyring: KeyRing, format: Format, sound: Sound = SPOKEN) -> Marked:  # noqa: A002
     labels = Labels(model_id="test-model", assurance="attested", created_at=NOW)
     return prepare(
-        sound.samples, sound.sample_rate, format, new_id("out"), marker=marker, keyring=keyring, labels=labels
+        sound.samples,
+        sound.sample_rate,
+        format,
+        new_id("out"),
+        marker=marker,
+        keyring=keyring,
+        credential=credential(),
+        labels=labels,
     )
 
 
@@ -98,7 +106,8 @@ def test_unmarked_speech_never_leaves(
     with pytest.raises(ReleaseRefused, match="mark_not_found"):
         prepare(
             SPOKEN.samples, SPOKEN.sample_rate, format, new_id("out"),
-            marker=broken(marker), keyring=keyring, labels=Labels("test-model", "attested", NOW),
+            marker=broken(marker), keyring=keyring, credential=credential(),
+            labels=Labels("test-model", "attested", NOW),
         )  # fmt: skip
 
 

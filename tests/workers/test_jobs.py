@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import soundfile
 from tests.consent.world import SPEECH
 from tests.workers.house import LONG, SHORT, House, now
 
 from vivavoce.consent import Scope
 from vivavoce.ledger.tables import JobKind, JobStatus
+from vivavoce.provenance import read_provenance
 from vivavoce.release.door import Released, open_output
 from vivavoce.sound import decode
 from vivavoce.workers.jobs import JobRunner
@@ -52,7 +57,12 @@ def test_conversion_speaks_with_the_voice(house: House, runner: JobRunner) -> No
     job_id = house.queue(kind=JobKind.CONVERSION, request={"seed": 3}, input=RECORDING)
     runner.run(job_id)
     house.check_one_end(job_id, JobStatus.SUCCEEDED)
-    assert decode(served(house, job_id).data).seconds > 0.5
+    data = served(house, job_id).data
+    assert decode(data).seconds > 0.5
+    # Its manifest names the recording by its digest (RFC 6920), and by nothing else.
+    digest = base64.urlsafe_b64encode(hashlib.sha256(RECORDING).digest()).rstrip(b"=")
+    assert b"ni:///sha-256;" + digest in data
+    assert read_provenance(data, runner.host.credential.roots).state == "valid"
 
 
 def test_detection_tells_ours_from_others(house: House, runner: JobRunner) -> None:
@@ -69,13 +79,34 @@ def test_detection_tells_ours_from_others(house: House, runner: JobRunner) -> No
     resolution = ours.result["resolution"]
     assert resolution["identity"] == output.mark_identity == resolution["candidates"][0]["identity"]
     assert resolution["false_attribution"] <= 1e-6
+    manifest = ours.result["c2pa"]
+    assert (manifest["state"], manifest["names_the_mark"], manifest["generated"]) == ("valid", True, True)
     assert "out_" not in json.dumps(ours.result)
     (facts,) = house.outcomes(ours.id)
-    assert facts["verdict"] == "ours"
+    assert (facts["verdict"], facts["c2pa"]) == ("ours", "valid")
     assert output.mark_identity not in facts.values()
     theirs = house.check_one_end(detection(house, runner, RECORDING), JobStatus.SUCCEEDED).result
     assert theirs is not None
     assert (theirs["verdict"], theirs["resolution"]) == ("not_detected", None)
+    assert (theirs["c2pa"]["state"], theirs["c2pa"]["names_the_mark"]) == ("none", None)
+
+
+def test_one_layer_stripped_the_other_is_still_reported(house: House, runner: JobRunner) -> None:
+    job_id = house.queue(LONG)
+    runner.run(job_id)
+    output, data = house.output(job_id), served(house, job_id).data
+    assert output is not None
+    sound = decode(data)
+    bare = io.BytesIO()
+    soundfile.write(bare, sound.samples, sound.sample_rate, format="FLAC")
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    for content, state in ((bare.getvalue(), "none"), (bytes(changed), "invalid")):
+        found = house.check_one_end(detection(house, runner, content), JobStatus.SUCCEEDED).result
+        assert found is not None
+        assert (found["verdict"], found["c2pa"]["state"]) == ("ours", state)
+        assert found["resolution"]["identity"] == output.mark_identity
+        assert (found["c2pa"]["created_at"], found["c2pa"]["names_the_mark"]) == (None, None)
 
 
 def test_requests_of_concurrent_jobs_share_a_batch(house: House, runner: JobRunner) -> None:

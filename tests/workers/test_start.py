@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.provenance.authority import Authority
 from tests.workers.house import LONG, WAIT_SECONDS, House, wait_for
 
 from vivavoce.ledger.tables import JobStatus
@@ -57,6 +60,15 @@ def test_a_worker_that_lacks_something_says_what(house: House, tmp_path: Path, s
         (tmp_path / "keys" / "mark_key.key").unlink()
     with pytest.raises(StartError, match=reason):
         Host.open(house.settings.model_copy(update={setting: value}))
+
+
+def test_a_worker_whose_certificate_ran_out_does_not_start(house: House, tmp_path: Path) -> None:
+    """Nor is another one made in its place."""
+    authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
+    files = authority.write(tmp_path, key, authority.leaf(key, -timedelta(days=9), -timedelta(days=1)))
+    named = {name: getattr(files, name) for name in ("c2pa_chain", "c2pa_key", "c2pa_roots")}
+    with pytest.raises(StartError, match="none leaves unsigned: certificate_expired"):
+        Host.open(house.settings.model_copy(update=named))
 
 
 def test_a_worker_that_is_asked_to_stop_drops_nothing(tmp_path: Path, sqlite_url: str) -> None:

@@ -14,6 +14,8 @@ from vivavoce.ledger.ids import is_id
 from vivavoce.ledger.tables import Job, Output
 from vivavoce.release.registered import Owned, owner
 
+_WORKED_OUT = ("resolution", "c2pa")
+
 
 def find_job(session: Session, caller: Caller, job_id: str) -> Job:
     """Read a job of the caller's tenant; raises `Problem` (404)."""
@@ -40,7 +42,8 @@ def detection_view(services: Services, caller: Caller, result: dict[str, Any]) -
         rest = [one for one in resolved["candidates"] if resolved["identity"] is None and one["false_attribution"] < 1]
         possible = [(_own(session, caller, one["identity"]), one["false_attribution"]) for one in rest]
     return DetectionView(
-        **{name: result[name] for name in DetectionView.model_fields if name in result and name != "resolution"},
+        **{name: result[name] for name in DetectionView.model_fields if name in result and name not in _WORKED_OUT},
+        c2pa=result.get("c2pa"),
         resolution=None if named is None else _resolution(named, resolved["false_attribution"]),
         candidates=[CandidateView(output=one.output, false_attribution=doubt) for one, doubt in possible if one],
     )

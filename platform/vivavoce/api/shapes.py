@@ -121,6 +121,24 @@ class CandidateView(BaseModel):
     false_attribution: float
 
 
+class ManifestView(BaseModel):
+    """What the C2PA manifest in a file says. A manifest is easily taken off; the mark is the other layer."""
+
+    state: Literal["none", "valid", "invalid", "untrusted"]
+    """`valid`: signed by us, and not a byte has changed since. `invalid`: changed, broken, or another file's."""
+    reason: str
+    """Why it is not valid; else empty."""
+    problems: list[str]
+    """Failure codes of the C2PA specification."""
+    generated: bool
+    """Whether the manifest says that an algorithm made the sound, whoever signed it."""
+    signer: str | None
+    """As the signer's certificate has it; anybody's own words unless the state is `valid`."""
+    created_at: str | None
+    names_the_mark: bool | None
+    """Whether the manifest is that of the mark in the sound; null where one of the two is missing."""
+
+
 class DetectionView(BaseModel):
     """Whether a sound carries our mark. Of other tenants' outputs nothing is told."""
 
@@ -138,6 +156,8 @@ class DetectionView(BaseModel):
     """How many times higher than it was made it is."""
     seconds: float
     model_id: str
+    c2pa: ManifestView | None
+    """Null for detections from before manifests were read."""
     resolution: ResolutionView | None
     candidates: list[CandidateView]
     """Where nobody is named: the likeliest outputs, likeliest first. A hint, never a finding."""

@@ -1,6 +1,6 @@
 """The door. `prepare` marks, `deposit` stores, `commit` makes it true, `open_output` hands it out.
 
-marked = prepare(wave, rate, format, new_id("out"), marker=..., keyring=..., labels=...)
+marked = prepare(wave, rate, format, new_id("out"), marker=..., keyring=..., credential=..., labels=...)
 with database.read() as session:
     deposited = deposit(session, store, keyring, lease, marked)
 with database.write() as session:
@@ -32,6 +32,7 @@ from vivavoce.ledger.lease import Lease, held
 from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.tables import Job, JobStatus, Output, Subject
 from vivavoce.policy.admission import authorize_job
+from vivavoce.provenance import EMBEDDED
 from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.marking import Labels, Ladder, Marked, mark_identity, prepare
 from vivavoce.release.outcome import finish
@@ -47,6 +48,7 @@ __all__ = [
     "Withheld",
     "commit",
     "deposit",
+    "manifest_beside",
     "mark_identity",
     "open_output",
     "prepare",
@@ -93,6 +95,8 @@ class Withheld:
 def deposit(session: Session, store: ObjectStore, keyring: KeyRing, lease: Lease, marked: Marked) -> Deposited:
     """Store a marked file, sealed under the subject's key, before the transaction that makes it an output.
 
+    A manifest that the file cannot carry is sealed in behind it: one object, that comes and goes as a whole.
+
     Raises:
         Erased: The subject has left.
         ObjectStoreUnavailable: It could not be stored.
@@ -100,7 +104,7 @@ def deposit(session: Session, store: ObjectStore, keyring: KeyRing, lease: Lease
     job = session.get_one(Job, lease.job_id)
     key = f"outputs/{lease.job_id}/{lease.attempt}"
     subject = session.get_one(Subject, job.subject_id)
-    store.put(key, seal(keyring, subject, marked.data, _bound_to(key, marked.output_id)))
+    store.put(key, seal(keyring, subject, marked.data + (marked.manifest or b""), _bound_to(key, marked.output_id)))
     return Deposited(marked, lease, key, made_by=TOKEN)
 
 
@@ -179,14 +183,37 @@ def open_output(
     )
 
 
+def manifest_beside(session: Session, store: ObjectStore, keyring: KeyRing, output: Output) -> bytes | None:
+    """Read the C2PA manifest of an output whose file cannot carry it (OGG, ADTS, raw PCM).
+
+    Returns:
+        The manifest store (`application/c2pa`); None where the file carries it itself, or nothing is left of it since
+        the speaker was erased.
+
+    Raises:
+        ObjectStoreUnavailable: The store does not answer.
+    """
+    if output.media_type in EMBEDDED:
+        return None
+    try:
+        return _unsealed(session, store, keyring, output)[output.size_bytes :] or None
+    except (Erased, SealBroken, ObjectMissing):
+        return None
+
+
+def _unsealed(session: Session, store: ObjectStore, keyring: KeyRing, output: Output) -> bytes:
+    """The file, and behind it the manifest that it cannot carry."""
+    subject = session.get_one(Subject, output.subject_id)
+    return unseal(keyring, subject, store.get(output.object_key), _bound_to(output.object_key, output.id))
+
+
 def _permitted(session: Session, store: ObjectStore, keyring: KeyRing, output: Output, now: datetime) -> bytes:
     """Read an output's bytes if consent still stands and they are the ones that were released."""
     if output.withheld_at is not None:
         raise ReleaseRefused(output.withheld_reason or "withheld", "the output is withheld")
     try:
         require_in_force(session, output.consent_id, now, lock=True)
-        subject = session.get_one(Subject, output.subject_id)
-        data = unseal(keyring, subject, store.get(output.object_key), _bound_to(output.object_key, output.id))
+        data = _unsealed(session, store, keyring, output)[: output.size_bytes]
     except ConsentRefused as error:
         raise ReleaseRefused(error.code, error.detail) from error
     except Erased as error:

@@ -1,7 +1,7 @@
-"""From model audio to a marked file: watermark, encode, label, decode that very file, and find the mark in it.
+"""From model audio to a marked file: watermark, encode, label, sign, decode that very file, and find the mark in it.
 
-There is no way through here without a mark. Where it is not found again, it is made stronger up to what can still be
-borne to hear; then the sound is refused.
+There is no way through here without a mark and a signature. Where the mark is not found again, it is made stronger up
+to what can still be borne to hear; then the sound is refused.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import InitVar, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, Protocol, final
 
 import numpy as np
 
 from vivavoce.ledger.keys import KeyRing
+from vivavoce.provenance import Credential, Origin, Signed, bind_mark, sign
 from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.sealed import TOKEN, OnlyHere
 from vivavoce.sound import MEDIA_TYPES, SPEECH_RATE, Format, Samples, Sound, decode, encode, tag
 
-PROVIDER = "Vivavoce"
 _PCM_FULL_SCALE = 32767
 _IDENTITY_BYTES = 6
 
@@ -83,20 +83,8 @@ class Labels:
     assurance: str
     """How the speaker's consent was established."""
     created_at: datetime
-
-    def fields(self, output_id: str) -> dict[str, str]:
-        """Give the fields for `sound.tag`."""
-        return {
-            "title": f"AI-generated speech ({output_id})",
-            "artist": f"{PROVIDER} (AI-generated)",
-            "software": PROVIDER,
-            "date": self.created_at.astimezone(UTC).isoformat(timespec="seconds"),
-            "provider": PROVIDER,
-            "output": output_id,
-            "ai-generated": "true",
-            "model": self.model_id,
-            "consent-assurance": self.assurance,
-        }
+    input_sha256: str | None = None
+    """For a conversion, digest (hex) of the recording that is converted."""
 
 
 @final
@@ -106,6 +94,8 @@ class Marked(OnlyHere):
 
     output_id: str
     data: bytes = field(repr=False)
+    manifest: bytes | None = field(repr=False)
+    """The C2PA manifest that goes with the file, where the file itself cannot carry it."""
     format: Format
     media_type: str
     sha256: str
@@ -129,10 +119,11 @@ def prepare(
     *,
     marker: Marker,
     keyring: KeyRing,
+    credential: Credential,
     labels: Labels,
     ladder: Ladder = LADDER,
 ) -> Marked:
-    """Mark, encode and label a sound, and find the mark in the resulting file.
+    """Mark, encode, label and sign a sound, and find mark and manifest in the resulting file.
 
     It climbs the ladder until the mark is found and its identity read. Where no rung makes the identity readable, the
     quietest on which the mark was found is released: presence is what is promised; `identity_read` says the rest.
@@ -145,10 +136,19 @@ def prepare(
         ReleaseRefused: mark_not_found, or nothing_to_release.
         MarkError: too_short or silent: the sound cannot carry a mark; or the marker itself failed. Nothing falls back
             to an unmarked sound.
+        ProvenanceError: It could not be signed. Nothing falls back to an unsigned one.
     """
     if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
         raise ReleaseRefused("nothing_to_release", "the model gave no sound, or one that is not finite")
     identity = mark_identity(keyring, output_id)
+    origin = Origin(
+        output_id=output_id,
+        created_at=labels.created_at,
+        model_id=labels.model_id,
+        assurance=labels.assurance,
+        binding=bind_mark(keyring.mark_key, identity),
+        input_sha256=labels.input_sha256,
+    )
     best: Marked | None = None
     telling = cache(lambda: not _found_unmarked(wave, sample_rate, format, marker))
     for strength in ladder.strengths:
@@ -156,12 +156,13 @@ def prepare(
         quiet = si_snr_db(wave, samples)
         if quiet < ladder.least_si_snr_db:
             break
-        data = tag(encode(samples, sample_rate, format), format, labels.fields(output_id))
-        served = _decode(data, format)
+        labelled = tag(encode(samples, sample_rate, format), format, origin.tags())
+        signed = sign(labelled, MEDIA_TYPES[format], origin, credential)
+        served = _decode(signed.data, format)
         seen = marker.detect(served.samples, served.sample_rate, search=False)
         read = _is_read(seen, identity, marker)
         if read or (best is None and _is_there(seen) and telling()):
-            best = _marked(output_id, data, format, served, seen.score, identity, read, strength, quiet, labels)
+            best = _marked(output_id, signed, format, served, seen.score, identity, read, strength, quiet, labels)
         if read:
             break
     if best is None:
@@ -206,7 +207,7 @@ def _found_unmarked(wave: Samples, sample_rate: int, format: Format, marker: Mar
 
 def _marked(
     output_id: str,
-    data: bytes,
+    signed: Signed,
     format: Format,  # noqa: A002
     served: Sound,
     score: float,
@@ -218,10 +219,11 @@ def _marked(
 ) -> Marked:
     return Marked(
         output_id=output_id,
-        data=data,
+        data=signed.data,
+        manifest=signed.sidecar,
         format=format,
         media_type=MEDIA_TYPES[format],
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hashlib.sha256(signed.data).hexdigest(),
         sample_rate=served.sample_rate,
         seconds=served.seconds,
         identity=identity,

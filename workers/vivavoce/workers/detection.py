@@ -1,4 +1,4 @@
-"""Detection: looks for our mark in a sound, and asks the registry whose it is.
+"""Detection: looks for our mark and for a manifest in a sound, and asks the registry whose the mark is.
 
 What is written down names no output: whose outputs the asking tenant may hear of is decided by the API.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from vivavoce.ledger.keys import KeyRing
+from vivavoce.provenance import Provenance, binds
 from vivavoce.release.registered import identities
 from vivavoce.sound import open_sound
 from vivavoce.watermark import Detection, Marker, Resolution
@@ -46,4 +48,21 @@ def result(marker: Marker, found: Detection, resolution: Resolution | None) -> d
         "model_id": marker.model_id,
         "seconds": round(found.seconds, 2),
         "resolution": None if resolution is None else asdict(resolution),
+    }
+
+
+def c2pa(keyring: KeyRing, claimed: Provenance, resolution: Resolution | None) -> dict[str, Any]:
+    """Write down what the file's manifest says, and whether it is that of the mark; names no output either."""
+    identity = None if resolution is None else resolution.identity
+    agree = None
+    if claimed.binding is not None and identity is not None:
+        agree = binds(keyring.mark_key, identity, claimed.binding)
+    return {
+        "state": str(claimed.state),
+        "reason": claimed.reason,
+        "problems": list(claimed.problems),
+        "generated": claimed.generated,
+        "signer": claimed.signer,
+        "created_at": claimed.created_at,
+        "names_the_mark": agree,
     }

@@ -15,6 +15,7 @@ from vivavoce.ledger.lease import Lease
 from vivavoce.ledger.tables import JobStatus
 from vivavoce.model.errors import ModelError
 from vivavoce.policy.errors import PolicyRefused
+from vivavoce.provenance import ProvenanceError
 from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.outcome import finish
 from vivavoce.sound import SoundError
@@ -61,6 +62,8 @@ def ending(error: Exception) -> Ending:
             return Ending(JobStatus.FAILED, "input_unreadable", "stored input is missing or damaged", Again.NEVER)
         case ModelError():
             return Ending(JobStatus.FAILED, "model_error", str(error), Again.AT_ONCE)
+        case ProvenanceError():
+            return Ending(JobStatus.FAILED, "signing_failed", "the sound could not be signed", Again.LATER)
         case MarkError():
             return Ending(JobStatus.REFUSED, f"mark_{error.code}", error.detail, Again.NEVER)
     return Ending(JobStatus.FAILED, "internal_error", "the job could not be carried out", Again.LATER)

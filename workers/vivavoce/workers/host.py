@@ -20,6 +20,7 @@ from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.schema import require_head
 from vivavoce.model.engine import Engine
 from vivavoce.model.voice_model import VoiceModel, default_folder
+from vivavoce.provenance import Credential, open_credential
 from vivavoce.watermark import Marker
 from vivavoce.workers.errors import StartError
 from vivavoce.workers.keeper import LeaseKeeper
@@ -31,13 +32,14 @@ class Host:
     """Database, store, keys, log, one marker, and one engine whose thread owns the device."""
 
     def __init__(
-        self, settings: WorkerSettings, database: Database, store: ObjectStore, keyring: KeyRing, marker: Marker,
-        engine: Engine, model_id: str,
+        self, settings: WorkerSettings, database: Database, store: ObjectStore, keyring: KeyRing,
+        credential: Credential, marker: Marker, engine: Engine, model_id: str,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.database = database
         self.store = store
         self.keyring = keyring
+        self.credential = credential
         self.log = Log(keyring, settings.log_origin)
         self.marker = marker
         self.engine = engine
@@ -56,12 +58,15 @@ class Host:
         """Load everything, or say what is missing.
 
         Raises:
-            StartError: Database, keys, marker or model are not usable. Nothing falls back to working without.
+            StartError: Database, keys, certificate, marker or model are not usable. Nothing falls back to working
+                without.
         """
         with _needed("the ledger is not usable"):
             require_head(settings.database_url)
             keyring = KeyRing.open(settings.keys_folder)
             store = ObjectStore(settings.objects_url)
+        with _needed("no file can be signed, and none leaves unsigned"):
+            credential = open_credential(settings)
         with _needed("the watermark cannot be loaded, and no sound leaves without one"):
             marker = Marker.load(settings.marker_folder, device=settings.device, secret=keyring.mark_key)
         with _needed("the voice model cannot be loaded"):
@@ -70,7 +75,9 @@ class Host:
             # The engine's batch and the marker run beside one another; more threads each only get in their way.
             torch.set_num_threads(1)
         engine = Engine(model, max_rows=settings.concurrency)
-        return cls(settings, Database(settings.database_url), store, keyring, marker, engine, model.model_id)
+        return cls(
+            settings, Database(settings.database_url), store, keyring, credential, marker, engine, model.model_id
+        )
 
     def close(self) -> None:
         """Let go of everything; call it when no job runs any more."""

@@ -9,6 +9,7 @@ A worker that is killed leaves the job to the reaper of another; a worker whose 
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
@@ -20,9 +21,10 @@ from vivavoce.ledger.lease import Lease, claim, give_back
 from vivavoce.ledger.tables import Job, JobKind, JobStatus
 from vivavoce.model.voice_model import Generated
 from vivavoce.policy.admission import authorize_job, open_request
+from vivavoce.provenance import read_provenance
 from vivavoce.release import door
 from vivavoce.release.outcome import finish
-from vivavoce.workers.detection import detect, resolve, result
+from vivavoce.workers.detection import c2pa, detect, resolve, result
 from vivavoce.workers.endings import EXHAUSTED, Again, Ending, end_job, ending
 from vivavoce.workers.errors import Stopped
 from vivavoce.workers.host import Host
@@ -97,7 +99,8 @@ class JobRunner:
             references = load_references(session, job, host.store, host.keyring)
         asked = engine_request(job, request, sound, references)
         made = self._await(host.engine.submit(asked, cancelled=lambda: self._must_stop(hold)), hold)
-        self._deliver(job, made, door.Labels(host.model_id, permitted.assurance, now), hold)
+        source = None if sound is None else hashlib.sha256(sound).hexdigest()
+        self._deliver(job, made, door.Labels(host.model_id, permitted.assurance, now, source), hold)
 
     def _deliver(self, job: Job, made: Generated, labels: door.Labels, hold: Hold) -> None:
         """Put a made sound through the release door; the last moment at which it may still be refused."""
@@ -109,6 +112,7 @@ class JobRunner:
             new_id("out"),
             marker=host.marker,
             keyring=host.keyring,
+            credential=host.credential,
             labels=labels,
         )
         self._go_on(hold)
@@ -125,10 +129,12 @@ class JobRunner:
         with host.database.read() as session:
             _, sound = open_request(job, session, host.store, host.keyring)
         found = detect(host.marker, sound or b"")
+        claimed = read_provenance(sound or b"", host.credential.roots)
         self._go_on(hold)
         with host.database.read() as session:
-            facts = result(host.marker, found, resolve(session, host.marker, found))
-        verdict, done = {"verdict": str(found.verdict)}, JobStatus.SUCCEEDED
+            resolution = resolve(session, host.marker, found)
+        facts = result(host.marker, found, resolution) | {"c2pa": c2pa(host.keyring, claimed, resolution)}
+        verdict, done = {"verdict": str(found.verdict), "c2pa": str(claimed.state)}, JobStatus.SUCCEEDED
         with host.database.write() as session:
             ended = finish(session, host.log, hold.lease, job.id, done, result=facts, measured=verdict, now=_now())
         if not ended:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vivavoce.ledger.settings import CoreSettings
+from vivavoce.provenance import ProvenanceSettings
 
 
-class WorkerSettings(CoreSettings):
+class WorkerSettings(ProvenanceSettings):
     """Settings of a worker process, from `VIVAVOCE_*` variables."""
 
     model_folder: Path | None = None

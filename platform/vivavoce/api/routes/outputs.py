@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here, Services
 from vivavoce.audit.notes import Checkpoint
 from vivavoce.ledger.tables import AuditLeaf, Consent, Job
+from vivavoce.release.door import manifest_beside
 
 router = APIRouter(prefix="/v1/outputs", tags=["outputs"])
 
@@ -57,11 +59,16 @@ class Receipt(BaseModel):
     log_key: str
     leaves: list[Proven]
     """Intent and outcome."""
+    manifest: str | None
+    """The C2PA manifest store (base64, `application/c2pa`) of OGG, ADTS and raw PCM, which cannot carry it. Null where
+    the file carries it itself, and after the speaker was erased."""
 
 
 @router.get("/{output_id}/receipt")
 def receipt(output_id: str, caller: Annotated[Caller, allowed(Scope.JOBS_READ)], here: Here) -> Receipt:
     """Give the receipt of an output."""
+    with here.database.read() as session:
+        manifest = manifest_beside(session, here.store, here.keyring, find_output(session, caller, output_id))
     with here.database.write() as session:
         output = find_output(session, caller, output_id)
         job = session.get_one(Job, output.job_id)
@@ -78,6 +85,7 @@ def receipt(output_id: str, caller: Annotated[Caller, allowed(Scope.JOBS_READ)],
             checkpoint=note,
             log_key=str(here.log.verifier),
             leaves=[_proven(session, here, leaf, size) for leaf in leaves],
+            manifest=None if manifest is None else base64.b64encode(manifest).decode(),
             **{name: getattr(output, name) for name in _SAME},
         )
 
