@@ -53,6 +53,8 @@ class Hit:
     rule: str
     category: Category
     language: str
+    review: str
+    """Who has reviewed the phrases."""
     explanation: str
     words: tuple[str, ...]
 
@@ -103,6 +105,8 @@ class Lexicon(_Strict):
 
     schema_version: Literal[1] = Field(alias="schema")
     language: str
+    review: str
+    """Who has reviewed the phrases."""
     spaced: bool
     """Whether words stand apart and begin and end where a phrase does."""
     terms: dict[str, tuple[str, ...]]
