@@ -53,8 +53,6 @@ class Hit:
     rule: str
     category: Category
     language: str
-    review: str
-    """Who has reviewed the phrases."""
     explanation: str
     words: tuple[str, ...]
 
