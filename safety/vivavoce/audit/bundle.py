@@ -22,6 +22,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vivavoce.audit import merkle
+from vivavoce.audit.entries import place_and_time
 from vivavoce.audit.errors import BundleBroken, NoteInvalid
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint, Verifier
@@ -33,7 +34,7 @@ _ROWS_AT_ONCE = 1000
 Progress = Callable[[int, int], None]
 
 
-def _silent(done: int, total: int) -> None:
+def silent(done: int, total: int) -> None:
     """Report to nobody."""
 
 
@@ -56,7 +57,7 @@ class Verified:
     last_time: str | None
 
 
-def write_bundle(session: Session, log: Log, size: int, path: Path, progress: Progress = _silent) -> None:
+def write_bundle(session: Session, log: Log, size: int, path: Path, progress: Progress = silent) -> None:
     """Write the first `size` leaves and their checkpoints as they are stored.
 
     The rows are written unchecked: finding what is wrong with them, or not signed, is the verifier's work.
@@ -75,7 +76,7 @@ def write_bundle(session: Session, log: Log, size: int, path: Path, progress: Pr
         draft.unlink(missing_ok=True)
 
 
-def verify_bundle(path: Path, public_key: str | None = None, progress: Progress = _silent) -> Verified:
+def verify_bundle(path: Path, public_key: str | None = None, progress: Progress = silent) -> Verified:
     """Check a bundle from its first byte to its last, without any database.
 
     Args:
@@ -170,9 +171,8 @@ class _Check:
 
     def _content(self, place: str, index: int, data: bytes) -> None:
         try:
-            said = json.loads(data)
-            says_index, self._last_time = said["index"], str(said["time"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            says_index, self._last_time = place_and_time(data)
+        except ValueError:
             self._suspect = self._suspect or BundleBroken(place, "its data is not an entry")
             return
         if says_index != index:

@@ -84,3 +84,12 @@ def commitment(data: bytes) -> bytes | None:
     """Read a leaf's commitment to its personal part, if it has one."""
     found = json.loads(data)["personal"]
     return None if found is None else bytes.fromhex(found)
+
+
+def place_and_time(data: bytes) -> tuple[object, str]:
+    """Read where a leaf says that it stands, and its time; raises `ValueError` for what is not an entry."""
+    try:
+        said = json.loads(data)
+        return said["index"], str(said["time"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError("not an entry") from error

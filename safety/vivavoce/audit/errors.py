@@ -39,3 +39,15 @@ class BundleBroken(AuditError):
         super().__init__(f"{place}: {reason}")
         self.place = place
         self.reason = reason
+
+
+class ProofInvalid(AuditError):
+    """A tlog-proof is malformed or does not prove what it should."""
+
+
+class HeadConflict(AuditError):
+    """Two signed heads of this log cannot both be true, or a kept head is of more leaves than there are."""
+
+
+class WitnessBroken(AuditError):
+    """A witness's own folder is missing, damaged or made for something else. It answers nothing."""

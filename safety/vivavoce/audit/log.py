@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import bindparam, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -26,10 +26,17 @@ from vivavoce.audit.notes import Checkpoint, Verifier
 from vivavoce.ledger.envelope import seal, unseal
 from vivavoce.ledger.errors import Erased, LedgerError, SealBroken
 from vivavoce.ledger.keys import KeyRing
-from vivavoce.ledger.tables import AuditCheckpoint, AuditLeaf, AuditNode, AuditPayload, Subject
+from vivavoce.ledger.tables import AuditCheckpoint, AuditLeaf, AuditPayload, Subject
 
 _APPEND_LOCK = 0x7669_7661_0002
 """PostgreSQL advisory lock that its holder alone may append under."""
+
+# Built once, over the tables and not their classes: putting a statement together takes longer than running it.
+_LEAVES, _NODES = AuditLeaf.metadata.tables["audit_leaf"], AuditLeaf.metadata.tables["audit_node"]
+_LAST = select(func.max(_LEAVES.c.index))
+_LEAF_HASH = select(_LEAVES.c.hash).where(_LEAVES.c.index == bindparam("at"))
+_NODE_HASH = select(_NODES.c.hash).where(_NODES.c.level == bindparam("level"), _NODES.c.index == bindparam("at"))
+_ADD_LEAF, _ADD_NODES = insert(_LEAVES), insert(_NODES)
 
 
 class Log:
@@ -76,7 +83,7 @@ class Log:
 
     def size(self, session: Session) -> int:
         """Count the leaves."""
-        last = session.scalar(select(func.max(AuditLeaf.index)))
+        last = session.connection().scalar(_LAST)
         return 0 if last is None else last + 1
 
     def checkpoint(self, session: Session) -> str:
@@ -91,14 +98,26 @@ class Log:
             size = self.size(session)
             last = session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1)).first()
             if last is not None:
-                self._require_beginning(session, last, size)
+                self.require_beginning(session, self._signed(last))
                 if last.size == size:
                     return last.note
-            root = merkle.root(size, _reader(session))
+            root = self.root(session, size)
             note = Checkpoint(self.origin, size, root).sign(self._keyring.log_signer)
             session.add(AuditCheckpoint(size=size, root=root, note=note, created_at=datetime.now(UTC)))
             session.flush()
             return note
+
+    def root(self, session: Session, size: int) -> bytes:
+        """Compute the root of the first `size` leaves from the stored hashes; raises `LogBroken` where one is gone."""
+        return merkle.root(size, _reader(session))
+
+    def require_beginning(self, session: Session, head: Checkpoint) -> None:
+        """Raise `LogBroken` unless a head that was signed before is a beginning of what is stored now."""
+        size = self.size(session)
+        if head.size > size:
+            raise LogBroken(f"{head.size} leaves were signed, only {size} are left")
+        if self.root(session, head.size) != head.root:
+            raise LogBroken(f"the first {head.size} leaves are not those that were signed")
 
     def inclusion(self, session: Session, index: int, size: int) -> list[bytes]:
         """Prove that leaf `index` is in the tree of the first `size` leaves; raises `NoSuchProof`."""
@@ -145,23 +164,20 @@ class Log:
             "created_at": time,
         }
         # Plain inserts: the log's rows need not live in the session.
-        session.execute(insert(AuditLeaf.__table__), row)  # type: ignore[arg-type]
+        connection = session.connection()
+        connection.execute(_ADD_LEAF, row)
         nodes = [
             {"level": level, "index": position, "hash": hash_}
             for level, position, hash_ in merkle.completed(index, leaf, _reader(session))
         ]
         if nodes:
-            session.execute(insert(AuditNode.__table__), nodes)  # type: ignore[arg-type]
+            connection.execute(_ADD_NODES, nodes)
 
-    def _require_beginning(self, session: Session, last: AuditCheckpoint, size: int) -> None:
+    def _signed(self, last: AuditCheckpoint) -> Checkpoint:
         try:
-            signed = Checkpoint.open(last.note, self.verifier)
+            return Checkpoint.open(last.note, self.verifier)
         except NoteInvalid as error:
             raise LogBroken(f"the last checkpoint (size {last.size}) is not ours: {error}") from error
-        if signed.size > size:
-            raise LogBroken(f"{signed.size} leaves were signed, only {size} are left")
-        if merkle.root(signed.size, _reader(session)) != signed.root:
-            raise LogBroken(f"the first {signed.size} leaves are not those that were signed")
 
 
 @contextmanager
@@ -185,14 +201,16 @@ def _wait_for_others(session: Session) -> None:
 
 
 def _reader(session: Session) -> merkle.Node:
+    connection = session.connection()
+
     def node(level: int, index: int) -> bytes:
         if level == 0:
-            found = session.scalar(select(AuditLeaf.hash).where(AuditLeaf.index == index))
+            found = connection.scalar(_LEAF_HASH, {"at": index})
         else:
-            found = session.scalar(select(AuditNode.hash).where(AuditNode.level == level, AuditNode.index == index))
+            found = connection.scalar(_NODE_HASH, {"level": level, "at": index})
         if found is None:
             raise LogBroken(f"node {index} of level {level} is gone")
-        return found
+        return bytes(found)
 
     return node
 

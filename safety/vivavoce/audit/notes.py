@@ -1,4 +1,4 @@
-"""Signed notes and checkpoints (C2SP signed-note and tlog-checkpoint), Ed25519 signatures.
+"""Signed notes and checkpoints (C2SP signed-note and tlog-checkpoint), Ed25519 signatures; others': `cosignatures`.
 
 A note is text, an empty line, and one signature line per signer: an em dash, the key's name, and in base64 the key's
 4-byte id followed by the signature. A checkpoint's text is the log's origin, its size and its root.
@@ -48,7 +48,7 @@ class Verifier:
         """Read `name+id+key`, the form in which C2SP verifier keys are published; raises `NoteInvalid`."""
         try:
             name, key_id, encoded = text.strip().split("+", 2)
-            key = _decode(encoded)
+            key = decode(encoded)
             if key[:1] != _ED25519:
                 raise NoteInvalid("not an Ed25519 verifier key")
             verifier = cls(name, Ed25519PublicKey.from_public_bytes(key[1:]))
@@ -72,8 +72,7 @@ class Checkpoint:
         """Sign as a note; the key is named like the log."""
         text = f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
         key_id = Verifier(self.origin, key.public_key()).key_id
-        signature = base64.b64encode(key_id + key.sign(text.encode())).decode()
-        return f"{text}\n{_DASH}{self.origin} {signature}\n"
+        return f"{text}\n{signature_line(self.origin, key_id + key.sign(text.encode()))}"
 
     @classmethod
     def open(cls, note: str, verifier: Verifier) -> Self:
@@ -82,36 +81,61 @@ class Checkpoint:
         Raises:
             NoteInvalid: Malformed, for another log, or without a right signature by this key.
         """
-        text, separator, signatures = note.rpartition("\n\n")
-        if not separator or not signatures.endswith("\n"):
-            raise NoteInvalid("not a signed note")
-        text += "\n"
-        if not any(_signed(text, line, verifier) for line in signatures.splitlines()):
+        text, lines = split(note)
+        # All of them are read: nothing malformed stands in a note that was accepted.
+        signed = [_signed(text, line, verifier) for line in lines]
+        if not any(signed):
             raise NoteInvalid(f"not signed by {verifier.name} ({verifier.key_id.hex()})")
-        # Lines after the third are extensions, which the format allows.
-        origin, size, encoded, *_ = [*text.split("\n"), "", ""]
-        if origin != verifier.name:
-            raise NoteInvalid(f"a checkpoint of {origin!r}, not of {verifier.name!r}")
-        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size):
-            raise NoteInvalid("the checkpoint's size is not a number")
-        try:
-            root = _decode(encoded)
-        except ValueError as error:
-            raise NoteInvalid("the checkpoint's root is not base64") from error
-        if len(root) != HASH_BYTES:
-            raise NoteInvalid(f"the checkpoint's root has {len(root)} bytes instead of {HASH_BYTES}")
-        return cls(origin, int(size), root)
+        found = read_checkpoint(text)
+        if found.origin != verifier.name:
+            raise NoteInvalid(f"a checkpoint of {found.origin!r}, not of {verifier.name!r}")
+        return cls(found.origin, found.size, found.root)
 
 
-def _signed(text: str, line: str, verifier: Verifier) -> bool:
-    """Whether this signature line is by this key; a wrong signature by it is an error, not a stranger's."""
+def read_checkpoint(text: str) -> Checkpoint:
+    """Read the checkpoint in a note's text, whoever signed it; raises `NoteInvalid`."""
+    # Lines after the third are extensions, which the format allows.
+    origin, size, encoded, *_ = [*text.split("\n"), "", ""]
+    if not origin:
+        raise NoteInvalid("the checkpoint has no origin")
+    if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size):
+        raise NoteInvalid("the checkpoint's size is not a number")
+    try:
+        root = decode(encoded)
+    except ValueError as error:
+        raise NoteInvalid("the checkpoint's root is not base64") from error
+    if len(root) != HASH_BYTES:
+        raise NoteInvalid(f"the checkpoint's root has {len(root)} bytes instead of {HASH_BYTES}")
+    return Checkpoint(origin, int(size), root)
+
+
+def split(note: str) -> tuple[str, list[str]]:
+    """Take a note apart: its text, to the last newline, and its signature lines; raises `NoteInvalid`."""
+    text, separator, signatures = note.rpartition("\n\n")
+    if not separator or not signatures.endswith("\n"):
+        raise NoteInvalid("not a signed note")
+    return text + "\n", signatures.removesuffix("\n").split("\n")
+
+
+def signature_line(name: str, blob: bytes) -> str:
+    """Write a signature line, with its newline, from a key's id and signature."""
+    return f"{_DASH}{name} {base64.b64encode(blob).decode()}\n"
+
+
+def read_signature_line(line: str) -> tuple[str, bytes]:
+    """Read a signature line: the key's name, and its id and signature; raises `NoteInvalid`."""
     name, _, encoded = line.removeprefix(_DASH).rpartition(" ")
     if not line.startswith(_DASH) or not name:
         raise NoteInvalid("a malformed signature line")
     try:
-        blob = _decode(encoded)
+        return name, decode(encoded)
     except ValueError as error:
         raise NoteInvalid("a signature line is not base64") from error
+
+
+def _signed(text: str, line: str, verifier: Verifier) -> bool:
+    """Whether this signature line is by this key; a wrong signature by it is an error, not a stranger's."""
+    name, blob = read_signature_line(line)
     if name != verifier.name or blob[:_ID_BYTES] != verifier.key_id:
         return False
     try:
@@ -121,7 +145,7 @@ def _signed(text: str, line: str, verifier: Verifier) -> bool:
     return True
 
 
-def _decode(text: str) -> bytes:
+def decode(text: str) -> bytes:
     """Decode base64 that is written the one right way; raises `ValueError`."""
     data = base64.b64decode(text, validate=True)
     if base64.b64encode(data).decode() != text:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 from obstore.store import ObjectStore as Store
 
@@ -41,6 +41,18 @@ class ObjectStore:
                 _sync(self._folder, key)
         except (BaseError, OSError) as error:
             raise ObjectStoreUnavailable(f"could not store {key}") from error
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store an object only where none is; returns whether it was stored. What is there is never replaced."""
+        try:
+            self._store.put(_checked(key), data, mode="create")
+            if self._folder:
+                _sync(self._folder, key)
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise ObjectStoreUnavailable(f"could not store {key}") from error
+        return True
 
     def get(self, key: str) -> bytes:
         """Read an object.
