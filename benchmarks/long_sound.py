@@ -23,6 +23,7 @@ import torch
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.sound import SPEECH_RATE, Samples, decode, resample
 from vivavoce.watermark import Marker
+from vivavoce.watermark.streaming import MarkStream
 
 SPEECH = Path(__file__).parents[1] / "tests/data/speech"
 IDENTITY = 0xA659_1234_5678
@@ -38,10 +39,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         keyring = KeyRing.open(home / "keys", create=True)
-        speech = _speech()
-        if not asked.unmarked:
-            speech = Marker.load(secret=keyring.mark_key).embed(speech, SPEECH_RATE, IDENTITY)
-        seconds = _write(home / "long.flac", 0.5 * speech, 60 * asked.minutes)
+        stream = None if asked.unmarked else Marker.load(secret=keyring.mark_key).stream(SPEECH_RATE, IDENTITY)
+        seconds = _write(home / "long.flac", 0.5 * _speech(), 60 * asked.minutes, stream)
         began = time.perf_counter()
         found = _detect(home)
         took = time.perf_counter() - began
@@ -55,15 +54,17 @@ def _speech() -> Samples:
     return np.concatenate([resample(clip.samples, clip.sample_rate, SPEECH_RATE) for clip in clips])
 
 
-def _write(path: Path, speech: Samples, seconds: float) -> float:
-    """The same speech again and again, up to a length; returns the length in seconds."""
-    total = 0
+def _write(path: Path, speech: Samples, seconds: float, stream: MarkStream | None) -> float:
+    """The same speech again and again, up to a length, marked as one sound; returns the length in seconds."""
+    given = 0
     with soundfile.SoundFile(path, "w", SPEECH_RATE, 1, "PCM_16", format="FLAC") as file:
-        while total < seconds * SPEECH_RATE:
-            part = speech[: round(seconds * SPEECH_RATE) - total]
-            file.write(part)
-            total += len(part)
-    return total / SPEECH_RATE
+        while given < seconds * SPEECH_RATE:
+            part = speech[: round(seconds * SPEECH_RATE) - given]
+            file.write(stream.feed(part) if stream else part)
+            given += len(part)
+        if stream:
+            file.write(stream.finish())
+    return given / SPEECH_RATE
 
 
 def _detect(home: Path) -> dict[str, float]:

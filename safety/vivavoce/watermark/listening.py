@@ -1,6 +1,6 @@
 """A sound listened to from beginning to end in bounded memory, and what is to be said of it.
 
-Samples of any rate go in by blocks; they are brought to 16 kHz and looked at in sections of half a minute. What is
+Samples of any rate go in by blocks; they are brought to 16 kHz and looked at in sections of 20 s. What is
 kept of an hour is about 25 MB: what stood out in each column of a track, and what the learned mark's detector saw
 every 10 ms.
 """
@@ -29,7 +29,7 @@ from vivavoce.watermark.weights import Settings
 Samples = NDArray[np.float32]
 
 SILENCE = 1e-3  # peak, full scale 1.0 (-60 dBFS): marks that follow the speech have nothing to follow here
-SECTION = 30 * SAMPLE_RATE  # samples
+SECTION = 20 * SAMPLE_RATE  # samples
 TELLING_SECONDS = 1.0  # with less sound than this, that no mark was found says little
 SOUNDING_DB = 35.0  # a column this far below the loud ones is a pause, where no mark can be asked for
 WHOLE = 0.9  # share of the sounding columns that must be marked for a sound to be ours as a whole

@@ -13,13 +13,17 @@ from vivavoce.watermark.keyed.tracks import FRAME_SECONDS, Columns
 SWITCH_COST = 8.0  # nats of evidence that a border needs
 ROUNDS = 3
 SECOND = 25  # columns
+AT_ONCE = 5_000  # columns (200 s) that are unpacked at once: an hour of them would take 25 MB in each array
 WEAKEST = 0.1  # share of what stands out that agrees with the pattern, where it is marked: no less is believed
 
 
 def soft_bits(columns: Columns, layout: Layout) -> NDArray[np.float32]:
     """float32[CODE_BITS]: the sum of what each bit's tiles say."""
-    said = columns.tiles.astype(np.float32) * layout.payload[columns.place]
-    return np.bincount(layout.bit[columns.place].ravel(), said.ravel(), CODE_BITS).astype(np.float32)
+    values = np.zeros(CODE_BITS)
+    for part in columns.split(AT_ONCE):
+        said = part.tiles.astype(np.float32) * layout.payload[part.place]
+        values += np.bincount(layout.bit[part.place].ravel(), said.ravel(), CODE_BITS)
+    return values.astype(np.float32)
 
 
 def marked(columns: Columns, layout: Layout, bits: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
@@ -33,12 +37,16 @@ def marked(columns: Columns, layout: Layout, bits: NDArray[np.uint8] | None) -> 
         layout: The pattern.
         bits: uint8[CODE_BITS] where it is known whose mark it is; the borders are sharper then.
     """
-    signs = _signs(columns, layout) if bits is None else layout.pattern(bits)[columns.place]
-    known = columns.tiles.astype(np.float64) * signs
-    agreement, most, power = known.sum(axis=1), np.abs(known).sum(axis=1), (known**2).sum(axis=1) + 1e-9
-    window = np.ones(min(SECOND, len(known)))
+    values = soft_bits(columns, layout)
+    parts = []
+    for part in columns.split(AT_ONCE):
+        signs = _signs(part, layout, values) if bits is None else layout.pattern(bits)[part.place]
+        known = part.tiles.astype(np.float64) * signs
+        parts.append((known.sum(axis=1), np.abs(known).sum(axis=1), (known**2).sum(axis=1) + 1e-9))
+    agreement, most, power = (np.concatenate(figures) for figures in zip(*parts, strict=True))
+    window = np.ones(min(SECOND, len(agreement)))
     share = float((np.convolve(agreement, window, "valid") / (np.convolve(most, window, "valid") + 1e-9)).max())
-    inside = np.zeros(len(known), dtype=bool)
+    inside = np.zeros(len(agreement), dtype=bool)
     for _ in range(ROUNDS):
         mean = max(WEAKEST, share) * most
         inside = _likeliest((agreement * mean - mean**2 / 2) / power)
@@ -54,16 +62,14 @@ def stretches(columns: Columns, inside: NDArray[np.bool_], tempo: float) -> list
     return [(float(columns.seconds[first]), float(columns.seconds[last - 1]) + width) for first, last in borders]
 
 
-def _signs(columns: Columns, layout: Layout) -> NDArray[np.float64]:
+def _signs(columns: Columns, layout: Layout, values: NDArray[np.float32]) -> NDArray[np.float64]:
     """float64[columns, BANDS] in [-1, 1]: the sign that each tile should have, as far as the track itself tells.
 
-    A tile of the payload counts by how surely the track's other tiles of the same bit tell its sign; by itself it
-    would always agree.
+    A tile of the payload counts by how surely the track's other tiles of the same bit tell its sign (`values` is what
+    all of them say); by itself it would always agree.
     """
-    payload, bit = layout.payload[columns.place], layout.bit[columns.place]
-    said = columns.tiles.astype(np.float64) * payload
-    values = np.bincount(bit.ravel(), said.ravel(), CODE_BITS)
-    others = values[bit] - said
+    payload = layout.payload[columns.place]
+    others = values[layout.bit[columns.place]] - columns.tiles.astype(np.float64) * payload
     return np.asarray(layout.pilot[columns.place] + payload * np.tanh(others / (np.sqrt(np.mean(values**2)) + 1e-9)))
 
 

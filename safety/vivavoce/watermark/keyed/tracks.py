@@ -57,6 +57,12 @@ class Columns:
         """Some of the columns."""
         return Columns(self.seconds[chosen], self.place[chosen], self.tiles[chosen])
 
+    def split(self, size: int) -> Iterator[Columns]:
+        """The columns in order, at most `size` at a time."""
+        for at in range(0, len(self.place), size):
+            part = slice(at, at + size)
+            yield Columns(self.seconds[part], self.place[part], self.tiles[part])
+
 
 @dataclass
 class Track:
