@@ -7,13 +7,15 @@ import base64
 import pytest
 from sqlalchemy import select
 from tests.audit.logs import fill
+from tests.consent.world import World
+from tests.release.desk import made
 
 from vivavoce.audit.cosignatures import Cosigner
-from vivavoce.audit.errors import ProofInvalid
+from vivavoce.audit.errors import NoSuchProof, ProofInvalid
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Verifier
 from vivavoce.audit.proofs import verify_proof, write_proof
-from vivavoce.audit.publishing import prove_leaf
+from vivavoce.audit.publishing import find_leaf, prove_leaf
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.tables import AuditLeaf
@@ -82,3 +84,17 @@ def test_another_place_entry_key_or_origin_is_refused(
             verify_proof(bent, log.verifier)
     with pytest.raises(ProofInvalid):
         verify_proof(write_proof(b'{"index":4}', 4, [], note), log.verifier)
+
+
+def test_an_output_is_proven_by_its_id(small_world: World) -> None:
+    """The outcome that the proof carries names the output and the digest of its bytes."""
+    output = made(small_world, small_world.voice(small_world.consent()))
+    with small_world.database.write() as session:
+        note = small_world.log.checkpoint(session)
+    with small_world.database.read() as session:
+        text = prove_leaf(session, small_world.log, find_leaf(session, output.id), note)
+        with pytest.raises(NoSuchProof):
+            find_leaf(session, "out_unknown")
+    entry = verify_proof(text, small_world.log.verifier).entry
+    assert (entry["tag"], entry["refs"]["output"]) == ("job:outcome", output.id)
+    assert output.sha256 in entry["facts"].values()
