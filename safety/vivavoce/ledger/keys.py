@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import shutil
-import stat
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -15,6 +12,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from vivavoce.ledger.errors import KeyRingError
+from vivavoce.ledger.secret_files import create_folder, filled, read_secret
 
 _KEY_BYTES = 32
 _FILES = ("kek", "pepper", "log_signer", "grant_signer", "mark_key")
@@ -55,8 +53,8 @@ class KeyRing:
         Raises:
             KeyRingError: A file is missing, malformed, or readable by every user of the machine.
         """
-        if create and not _filled(folder):
-            _create(folder)
+        if create and not filled(folder):
+            create_folder(folder, {f"{name}.key": base64.b64encode(os.urandom(_KEY_BYTES)) + b"\n" for name in _FILES})
         keys = {name: _read(folder / f"{name}.key") for name in _FILES}
         return cls(
             kek=keys["kek"],
@@ -67,52 +65,9 @@ class KeyRing:
         )
 
 
-def _create(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # mkdtemp gives 0700. The rename below takes the place of an absent or empty folder, and of nothing else.
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for name in _FILES:
-            _write(draft / f"{name}.key", os.urandom(_KEY_BYTES))
-        _sync_folder(draft)
-        draft.rename(folder)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        # Another process was faster: its keys are complete, and are read next.
-        if not _filled(folder):
-            raise KeyRingError(f"could not make keys in {folder}: {error.strerror}") from error
-    else:
-        _sync_folder(folder.parent)
-
-
-def _filled(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
-
-
-def _write(path: Path, secret: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(secret) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _read(path: Path) -> bytes:
     try:
-        # Group access is left to the operator: mounted secrets are often read through a group.
-        if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-            raise KeyRingError(f"{path} is open to every user of this machine; chmod 600")
-        secret = base64.b64decode(path.read_bytes().strip(), validate=True)
-    except OSError as error:
-        raise KeyRingError(f"key file {path} cannot be read: {error.strerror}") from error
+        secret = base64.b64decode(read_secret(path).strip(), validate=True)
     except binascii.Error as error:
         raise KeyRingError(f"key file {path} is damaged") from error
     if len(secret) != _KEY_BYTES:

@@ -87,7 +87,7 @@ def bind_mark(mark_key: bytes, identity: int) -> str:
     """Name the mark of an identity, for the manifest's soft binding: 64 hex digits that only the operator can derive.
 
     The identity itself must not be in the file. Its codeword is a linear function (over GF(2)) of its bytes, and the
-    learned mark can be read by anybody: some 1,500 files with their identities in clear would be equations enough to
+    learned mark can be read by anybody: some 1,700 files with their identities in clear would be equations enough to
     solve for the secret tables, and then to put any output's mark into any sound. A bare digest would not do either,
     since 48 bits can be tried through. Under a key it tells a stranger nothing, and no two files can be linked by it;
     yet for a mark that was found and resolved the operator sees at once whether this manifest belongs to it.
