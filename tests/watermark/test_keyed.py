@@ -1,5 +1,6 @@
 """The keyed mark: found through edits, at any offset, under warps; and by nobody without the secret."""
 
+import hashlib
 import io
 from collections.abc import Callable
 
@@ -168,6 +169,20 @@ def test_the_pattern_begins_elsewhere_for_each_identity() -> None:
     """Else the same signs would stand at the beginning of every sound, to be averaged out by whoever has many."""
     starts = np.array([LAYOUT.start(identity) for identity in range(2_000)])
     assert np.bincount(starts, minlength=COLUMNS).max() < 40
+
+
+def test_layouts_stay_what_they_are() -> None:
+    """Sounds marked today must be found in years."""
+    parts = (
+        LAYOUT.pilot,
+        LAYOUT.payload,
+        LAYOUT.bit,
+        LAYOUT.message_bit,
+        LAYOUT.message_flip,
+        [LAYOUT.start(IDENTITY)],
+    )
+    data = b"".join(np.asarray(part).astype("<i8").tobytes() for part in parts)
+    assert hashlib.sha256(data).hexdigest() == "0d0a1247096550753c62ebc21d872caf6d6be72784761fd9f74b43d57c2b476b"
 
 
 def test_layouts_use_every_bit_and_half_the_tiles() -> None:
