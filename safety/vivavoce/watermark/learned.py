@@ -20,7 +20,7 @@ from vivavoce.watermark.weights import Settings
 # A vocoder leaves traces with a period of its own, which at some offsets from the networks' hop look like the mark. The
 # true mark is seen at any offset, so presence is the mean over five of them, no two a multiple of a stride apart.
 OFFSETS = (0, 61, 127, 190, 254)  # samples
-BLOCK = 4 * SAMPLE_RATE  # samples
+BLOCK = 3 * SAMPLE_RATE  # samples
 BEFORE = SAMPLE_RATE  # samples of context; more than the causal networks look back
 
 WINDOW = 100  # frames: presence is judged over 1 s
@@ -80,7 +80,7 @@ def stretches(presence: Frames) -> list[tuple[float, float]]:
     return [(a * FRAME_SECONDS, b * FRAME_SECONDS) for a, b in borders if b - a >= SHORTEST]
 
 
-def soft_bits(frames: Frames, columns: Columns, layout: Layout, temperature: float) -> NDArray[np.float32]:
+def soft_bits(frames: NDArray[np.float16], columns: Columns, layout: Layout, temperature: float) -> NDArray[np.float32]:
     """float32[CODE_BITS] of what the groups along a track say, in nats."""
     values = np.zeros(CODE_BITS, dtype=np.float32)
     groups = columns.place // GROUP_COLUMNS
@@ -89,7 +89,7 @@ def soft_bits(frames: Frames, columns: Columns, layout: Layout, temperature: flo
         if not len(run):
             continue
         first, last = (round(columns.seconds[at] / FRAME_SECONDS) for at in (run[0], run[-1]))
-        heard = frames[first : last + 4]
+        heard = frames[first : last + 4].astype(np.float32)
         if not len(heard):
             continue
         nats = np.clip(np.average(heard[:, 1:], axis=0, weights=heard[:, 0] + 1e-6) / temperature, -SUREST, SUREST)

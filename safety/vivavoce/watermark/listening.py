@@ -112,15 +112,16 @@ class Listener:
         self._frame += -(-len(own) // HOP)
 
     def _judge(self, seconds: float) -> Detection:
-        frames = np.concatenate(self._learned).astype(np.float32)
-        presence = learned.highest(frames[:, 0])
+        frames = np.concatenate(self._learned)
+        present = frames[:, 0].astype(np.float32)
+        presence = learned.highest(present)
         by_learning = learned.evidence(presence, self.settings)
         keyed = self._tracker.score() if self._tracker else float("-inf")
         if self._tracker and self.layout and keyed >= ENOUGH and self._tracker.tracks:
             return self._keyed(self._tracker.tracks, self.layout, frames, keyed, presence, seconds)
         score = max(keyed, by_learning)
         if by_learning >= ENOUGH:
-            segments = _segments(learned.stretches(frames[:, 0]))
+            segments = _segments(learned.stretches(present))
             verdict, reason = self._learned_verdict()
             return Detection(verdict, reason, by_learning, ENOUGH, segments, None, 1.0, 1.0, presence, seconds)
         if len(self._sounding()[0]) * COLUMN / SAMPLE_RATE < TELLING_SECONDS:
@@ -136,7 +137,7 @@ class Listener:
         self,
         tracks: list[Track],
         layout: Layout,
-        frames: NDArray[np.float32],
+        frames: NDArray[np.float16],
         score: float,
         presence: float,
         seconds: float,
@@ -163,7 +164,7 @@ class Listener:
         )
 
     def _hear(
-        self, track: Track, layout: Layout, frames: NDArray[np.float32]
+        self, track: Track, layout: Layout, frames: NDArray[np.float16]
     ) -> tuple[Reading, list[tuple[float, float]]]:
         """What a track says where it is marked, and the seconds from and to between which it is."""
         columns, warp = track.columns(), track.match.warp
