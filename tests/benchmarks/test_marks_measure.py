@@ -123,6 +123,12 @@ def test_the_registry_names_what_the_code_names() -> None:
         reading = Reading((clean + noise * rng.standard_normal(512)).astype(np.float32))
         mine = registry._code.agreement(reading, registry._others)
         np.testing.assert_allclose(mine, code.agreement(reading, registry._others), atol=1e-4)
+        np.testing.assert_array_equal(registry._code.agreement(reading, registry._others[700:900]), mine[700:900])
+        others = [registry._others, np.array([own], dtype=np.uint64)]
+        assert (
+            registry.resolve(reading, own).candidates[0].identity
+            == code.resolve(reading, others).candidates[0].identity
+        )
     half = Reading(np.where(rng.random(512) < 0.5, clean, 0).astype(np.float32))
     resolution = registry.resolve(half, own)
     assert (named(resolution, own), decoded_bits(resolution, own)) == ("own", 1.0)
