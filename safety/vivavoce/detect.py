@@ -38,7 +38,7 @@ from vivavoce.release.registered import identities, owner
 from vivavoce.sound import Samples, SoundError, SoundStream, open_sound
 
 if TYPE_CHECKING:
-    from vivavoce.watermark import Detection, Marker
+    from vivavoce.watermark import Detection, Marker, Reading, Resolution
 
 _NOT_FOUND, _FAILED = 1, 2
 
@@ -55,6 +55,13 @@ class _Detector:
     mark_key: bytes | None
     roots: str
     """Authorities under which a manifest's signature counts as ours."""
+
+    def resolve(self, reading: Reading) -> Resolution:
+        """Ask all identities of the registry; nobody is named where there is none."""
+        if self.registry is None:
+            return self.marker.code.resolve(reading, [])
+        with self.registry.read() as session:
+            return self.marker.code.resolve(reading, identities(session))
 
 
 def detect(
@@ -125,7 +132,10 @@ def _examine(detector: _Detector, file: Path, show: Callable[[float], None]) -> 
     show(0.0)
     try:
         stream = open_sound(file)
-        found = detector.marker.detect_blocks(_shown(stream, show), stream.sample_rate)
+        blocks = _shown(stream, show)
+        found = detector.marker.detect_blocks(
+            blocks, stream.sample_rate, who=lambda reading: detector.resolve(reading).identity
+        )
         claimed = read_provenance(file, detector.roots)
     except (SoundError, OSError) as error:
         return {"file": str(file), "verdict": "error", "error": str(error)}
@@ -151,8 +161,8 @@ def _origin(detector: _Detector, found: Detection, claimed: Provenance) -> dict[
     c2pa = asdict(claimed) | {"names_the_mark": None}
     if detector.registry is None or found.reading is None:
         return {"resolution": None, "candidates": [], "c2pa": c2pa}
+    resolution = detector.resolve(found.reading)
     with detector.registry.read() as session:
-        resolution = detector.marker.code.resolve(found.reading, identities(session))
         named = owner(session, resolution.identity) if resolution.identity is not None else None
         rest = [(owner(session, one.identity), one.false_attribution) for one in resolution.candidates]
     if claimed.binding is not None and resolution.identity is not None and detector.mark_key is not None:

@@ -8,31 +8,31 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy.orm import Session
-
+from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.provenance import Provenance, binds
 from vivavoce.release.registered import identities
 from vivavoce.sound import open_sound
-from vivavoce.watermark import Detection, Marker, Resolution
+from vivavoce.watermark import Detection, Marker, Reading, Resolution
 
 SCORE_DIGITS = 4
 
 
-def detect(marker: Marker, sound: bytes) -> Detection:
-    """Look for the mark, block by block.
+def detect(marker: Marker, sound: bytes, database: Database) -> tuple[Detection, Resolution | None]:
+    """Look for the mark, block by block, and ask all registered identities whose it is; None where none was read.
 
     Raises:
         SoundError: The bytes are no sound that can be taken.
         MarkError: The detector failed.
     """
+
+    def resolve(reading: Reading) -> Resolution:
+        with database.read() as session:
+            return marker.code.resolve(reading, identities(session))
+
     stream = open_sound(sound)
-    return marker.detect_blocks(stream.blocks, stream.sample_rate)
-
-
-def resolve(session: Session, marker: Marker, found: Detection) -> Resolution | None:
-    """Ask all registered identities whose mark was read; None where none was."""
-    return None if found.reading is None else marker.code.resolve(found.reading, identities(session))
+    found = marker.detect_blocks(stream.blocks, stream.sample_rate, who=lambda reading: resolve(reading).identity)
+    return found, None if found.reading is None else resolve(found.reading)
 
 
 def result(marker: Marker, found: Detection, resolution: Resolution | None) -> dict[str, Any]:

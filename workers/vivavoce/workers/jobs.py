@@ -24,7 +24,7 @@ from vivavoce.policy.admission import authorize_job, open_request
 from vivavoce.provenance import read_provenance
 from vivavoce.release import door
 from vivavoce.release.outcome import finish
-from vivavoce.workers.detection import c2pa, detect, resolve, result
+from vivavoce.workers.detection import c2pa, detect, result
 from vivavoce.workers.endings import EXHAUSTED, Again, Ending, end_job, ending
 from vivavoce.workers.errors import Stopped
 from vivavoce.workers.host import Host
@@ -128,11 +128,9 @@ class JobRunner:
         host = self.host
         with host.database.read() as session:
             _, sound = open_request(job, session, host.store, host.keyring)
-        found = detect(host.marker, sound or b"")
+        found, resolution = detect(host.marker, sound or b"", host.database)
         claimed = read_provenance(sound or b"", host.credential.roots)
         self._go_on(hold)
-        with host.database.read() as session:
-            resolution = resolve(session, host.marker, found)
         facts = result(host.marker, found, resolution) | {"c2pa": c2pa(host.keyring, claimed, resolution)}
         verdict, done = {"verdict": str(found.verdict), "c2pa": str(claimed.state)}, JobStatus.SUCCEEDED
         with host.database.write() as session:
