@@ -34,13 +34,17 @@ def train(
     minutes: Annotated[float, typer.Option(help="Stop after this long.")] = float("inf"),
     steps: Annotated[int, typer.Option(help="Stop at this step: the exact way to repeat a run.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 1,
-    target_db: Annotated[float, typer.Option(help="Level that the mark comes down to, in dB below the speech.")] = 22.0,
+    target_db: Annotated[float, typer.Option(help="Level that the mark comes down to, in dB below the speech.")] = 21.0,
     edit: Annotated[
         list[str] | None,
         typer.Option(
             help="One more edit for the marks to survive: package.module:function, given samples (float32) and their "
             "rate in Hz. May be given several times."
         ),
+    ] = None,
+    disguise: Annotated[
+        list[str] | None,
+        typer.Option(help="The same for what speech goes through before it is marked, such as a vocoder."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu (one thread), or cuda.")] = "cpu",
 ) -> None:
@@ -56,7 +60,13 @@ def train(
     try:
         begin = load(start, device)[0] if start else None
         # Bits first and loud; whoever begins with trained networks can begin softer.
-        plan = Plan(seed=seed, target_db=target_db, edits=tuple(edit or ()), start_db=2.0 if begin else -8.0)
+        plan = Plan(
+            seed=seed,
+            target_db=target_db,
+            edits=tuple(edit or ()),
+            disguises=tuple(disguise or ()),
+            start_db=2.0 if begin else -8.0,
+        )
         speech = Speech(speech_files(data, held_out=False))
         trainer = Trainer(plan, speech, out, start=begin, device=device)
     except (FileNotFoundError, MarkError, ValueError) as error:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vivavoce.train_watermark import export, train
-from vivavoce.watermark.level import FLOOR, loudness
+from vivavoce.watermark.level import whitened
 from vivavoce.watermark.networks import GROUP_FRAMES, Networks, NetworkSize
 from vivavoce.watermark.training.curve import draw
 from vivavoce.watermark.training.data import Speech, speech_files
@@ -24,7 +24,7 @@ from vivavoce.watermark.weights import Settings, load, save
 
 SPEECH = Path(__file__).parents[1] / "data/speech"
 SIZE = NetworkSize(nbits=2, n_filters=4, dimension=8)
-TOY = Plan(size=SIZE, batch=8, cut_seconds=0.32, learning_rate=3e-3, reach_steps=4)
+TOY = Plan(size=SIZE, batch=8, cut_seconds=0.32, learning_rate=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +148,7 @@ def test_a_constant_message_makes_audioseals_own_mark() -> None:
     message = torch.tensor([[0, 1], [1, 1]])
     with torch.inference_mode():
         ours = networks.raw_mark(wave, message.unsqueeze(1).expand(-1, 30, -1))
-        # Our networks see speech at unit loudness: theirs is given the same.
-        heard = wave / loudness(wave).square().add(FLOOR**2).sqrt()
-        hidden = networks.generator.encoder(heard.unsqueeze(1))
+        hidden = networks.generator.encoder(whitened(wave).unsqueeze(1))
         theirs = networks.generator.decoder(networks.generator.msg_processor(hidden, message))[:, 0]
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3 * float(theirs.abs().max()))
 
@@ -178,14 +176,15 @@ def test_calibration_finds_the_tail_and_the_temperature() -> None:
 
 def test_commands_train_and_export(tmp_path: Path) -> None:
     """The commands at full size, for one step, with an edit from outside."""
-    train([SPEECH], tmp_path / "run", None, steps=1, edit=["tests.watermark.outside:louder"])
+    louder = ["tests.watermark.outside:louder"]
+    train([SPEECH], tmp_path / "run", None, steps=1, edit=louder, disguise=louder)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.pt"}
     export(tmp_path / "run", tmp_path / "out", [SPEECH], "toy", clips=1)
     networks, settings = load(tmp_path / "out", "cpu")
     assert (settings.model_id, settings.size) == ("toy", networks.size)
     record = json.loads((tmp_path / "out/config.json").read_text())["training"]
     assert record["progress"]["step"] == 1
-    assert record["plan"]["edits"] == ["tests.watermark.outside:louder"]
+    assert record["plan"]["edits"] == record["plan"]["disguises"] == louder
     assert 0 < settings.threshold < 1
 
 

@@ -24,8 +24,8 @@ from audioseal.builder import (
 )
 from torch import Tensor, nn
 
-from vivavoce.watermark.level import FLOOR, loudness
 from vivavoce.watermark.level import SAMPLE_RATE as SAMPLE_RATE
+from vivavoce.watermark.level import whitened
 
 GROUP_FRAMES = 24  # latent frames that carry the same message: 0.48 s
 
@@ -102,7 +102,7 @@ class Networks(nn.Module):
         Raises:
             ValueError: `messages` has another number of frames.
         """
-        hidden = self.generator.encoder(_evened(wave))
+        hidden = self.generator.encoder(whitened(wave).unsqueeze(1))
         if messages.shape[1] != hidden.shape[2]:
             raise ValueError(f"{messages.shape[1]} messages for {hidden.shape[2]} frames")
         # AudioSeal's own MsgProcessor sums one embedding for each bit too, but for one message in all.
@@ -121,13 +121,8 @@ class Networks(nn.Module):
         Returns:
             float32[batch, 2 + nbits, samples]: absent, present, then one row for each bit.
         """
-        logits: Tensor = self.detector.detector(_evened(wave))
+        logits: Tensor = self.detector.detector(whitened(wave).unsqueeze(1))
         return logits[..., : wave.shape[-1]]
-
-
-def _evened(wave: Tensor) -> Tensor:
-    """float32[batch, 1, samples] at unit loudness everywhere: the mark follows the speech, so here it is constant."""
-    return (wave / loudness(wave).square().add(FLOOR**2).sqrt()).unsqueeze(1)
 
 
 def _keep_variance(module: nn.Module) -> None:

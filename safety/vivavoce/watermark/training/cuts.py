@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivavoce.watermark.networks import GROUP_FRAMES, NetworkSize
+from vivavoce.watermark.networks import GROUP_FRAMES
 
 UNMARKED = -1
 
@@ -96,24 +96,18 @@ def draw_masks(batch: int, samples: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(masks)
 
 
-def draw_starts(
-    batch: int, room: int, reach: int, size: NetworkSize, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Where each row's window starts: a third on the latent frames' grid, a third within reach of it, a third anywhere.
+def draw_starts(batch: int, room: int, hop: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Where each row's window starts: two thirds on the latent frames' grid, a third anywhere.
 
     Args:
         batch: Rows.
         room: The highest start.
-        reach: Samples from the grid that bits are taught at.
-        size: Of the networks.
+        hop: Samples from one latent frame to the next.
         rng: Draws.
 
     Returns:
         int64[batch] starts, and int64[batch] how far they are from the grid.
     """
     anywhere = rng.integers(0, room + 1, batch)
-    kind = rng.integers(0, 3, batch)
-    off = np.where(kind == 0, 0, rng.integers(-reach, reach + 1, batch))
-    near = (anywhere // size.hop * size.hop + off).clip(0, room)
-    starts = np.where(kind == 2, anywhere, near)
-    return torch.from_numpy(starts), torch.from_numpy(np.minimum(starts % size.hop, -starts % size.hop))
+    starts = np.where(rng.integers(0, 3, batch) == 0, anywhere, anywhere // hop * hop)
+    return torch.from_numpy(starts), torch.from_numpy(np.minimum(starts % hop, -starts % hop))

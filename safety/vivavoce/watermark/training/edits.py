@@ -116,9 +116,8 @@ EDITS: Mapping[Edit, float] = MappingProxyType(
         codecs.resample: 1,
     }
 )
-WARPS: Mapping[Warp, float] = MappingProxyType({warps.speed: 2, warps.stretch: 1, warps.pitch: 1})
+WARPS: Mapping[Warp, float] = MappingProxyType({warps.speed: 2, warps.stretch: 0.5, warps.pitch: 0.5})
 OTHERS = 1.0  # weight of each edit from outside
-BEFORE = 0.15  # chance that an edit from outside is used on the speech to be marked
 
 
 class Editor:
@@ -126,7 +125,6 @@ class Editor:
 
     def __init__(self, others: Sequence[Edit] = ()) -> None:
         self._warps = list(WARPS)
-        self._others = list(others)
         self._edits = [*EDITS, *others]
         weights = np.array([*WARPS.values(), *EDITS.values(), *[OTHERS] * len(others)])
         self._chances = weights / weights.sum()
@@ -137,12 +135,6 @@ class Editor:
         if drawn < len(self._warps):
             return cuts.edited(*self._warps[drawn](cuts.waves, rng), readable=False)
         return cuts.edited(self._edits[drawn - len(self._warps)](cuts.waves, rng))
-
-    def before(self, waves: Tensor, rng: np.random.Generator) -> Tensor:
-        """Speech to be marked: as it is, or put through an edit from outside."""
-        if not self._others or rng.random() >= BEFORE:
-            return waves
-        return self._others[int(rng.integers(len(self._others)))](waves, rng)
 
 
 def _shaped(waves: Tensor, response: Callable[[Tensor], Tensor]) -> Tensor:

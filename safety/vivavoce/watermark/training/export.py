@@ -117,6 +117,7 @@ def read_run(run: Path) -> Trained:
 def calibrate(trained: Trained, level_db: float, clips: Iterable[Wave]) -> Calibration:
     """Score each clip (float32[samples], 16 kHz) with each edit, unmarked and marked at `level_db`."""
     edits = [*EDITS, *(named(name) for name in trained.plan["edits"])]
+    disguises = [named(name) for name in trained.plan["disguises"]]
     unmarked, marked, logits = [], [], []
     for number, clip in enumerate(clips):
         rng = np.random.default_rng((trained.plan["seed"], number))
@@ -127,6 +128,7 @@ def calibrate(trained: Trained, level_db: float, clips: Iterable[Wave]) -> Calib
             frames = _frames(trained, edit(with_mark, rng))
             marked.append(highest(frames[:, 0]))
             logits.append(_read(frames, messages, groups))
+        unmarked += [highest(_frames(trained, disguise(wave, rng))[:, 0]) for disguise in disguises]
         for warp in WARPS:
             unmarked.append(highest(_frames(trained, warp(wave, rng)[0])[:, 0]))
             marked.append(highest(_frames(trained, warp(with_mark, rng)[0])[:, 0]))

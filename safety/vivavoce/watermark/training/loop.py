@@ -34,13 +34,17 @@ from vivavoce.watermark.training.edits import Editor
 SAVE_SECONDS = 120.0
 LOG_EVERY = 20  # steps
 SETTLED = 0.93  # share of bits read right at which they have come
+DISGUISED = 0.3  # share of steps whose speech goes through a disguise first
 HANDS = 4  # parts of a batch, each edited in its own way
+# Bits are taught on the latent frames' grid, and to be mute off it: bits at all offsets did not come at this size (nor
+# did bits 3 ms off), and a detector that is mute where it cannot read lets the reader find the grid.
+NEARLY = 8  # samples off the grid that are neither
 KEPT = 0.8  # share of a cut that the detector is shown: the rest is room for crops and for sped up sound
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train and how. The defaults are the recipe of the shipped weights.
+    """What to train and how. The defaults are what the stages of the shipped weights came to.
 
     Attributes:
         batch: Cuts in one step once the bits have come; twice as many of half the length before.
@@ -52,14 +56,13 @@ class Plan:
         step_db: Most that the level moves in one step.
         bits_needed: Share of bits read right, below which the mark gets louder again, above softer.
         presence_needed: The same for the samples whose presence is told right.
-        reach: Samples off the latent frames' grid up to which bits are taught. Further off they are taught to be mute;
-            who reads looks at several offsets, as for presence. Bits at all offsets did not come at this size.
-        reach_steps: Steps in which the bits come to be taught that far.
         edits_from_db: Edits begin once the level has come this far; crops begin with the teaching of presence.
         presence_weight: Weight of presence; the bits have 1.
         spectral_weight: Weight of the spectral loss, used from `edits_from_db` on.
-        edits: Edits from outside, `package.module:function`; now and then they are also used on the speech before it
-            is marked, so that their traces are not taken for the mark.
+        edits: Edits from outside that the marks are to survive, `package.module:function`.
+        disguises: The same for what speech is put through before it is marked (or not), now and then: its traces are
+            not to be taken for the mark. What no mark survives belongs here, not among the edits: there, it would
+            teach that its traces are a mark.
     """
 
     size: NetworkSize = field(default_factory=NetworkSize)
@@ -69,16 +72,15 @@ class Plan:
     learning_rate: float = 1e-3
     halving_steps: int = 2_500
     start_db: float = -8.0
-    target_db: float = 24.0
+    target_db: float = 21.0
     step_db: float = 0.04
-    bits_needed: float = 0.78
-    presence_needed: float = 0.85
-    reach: int = 40
-    reach_steps: int = 500
+    bits_needed: float = 0.75
+    presence_needed: float = 0.80
     edits_from_db: float = 0.0
-    presence_weight: float = 0.5
+    presence_weight: float = 1.0
     spectral_weight: float = 0.1
     edits: tuple[str, ...] = ()
+    disguises: tuple[str, ...] = ()
 
 
 @dataclass
@@ -123,6 +125,7 @@ class Trainer:
         self.folder = folder
         self.device = device
         self._editor = Editor([named(name) for name in plan.edits])
+        self._disguises = [named(name) for name in plan.disguises]
         self.networks = (start or Networks(plan.size)).train().requires_grad_(requires_grad=True).to(device)
         self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
         self.progress = Progress(snr_db=plan.start_db, settled=start is not None)
@@ -172,7 +175,8 @@ class Trainer:
         batch, hop = plan.batch * more, plan.size.hop
         frames = int(plan.cut_seconds * SAMPLE_RATE) // more // hop
         waves = torch.from_numpy(self.speech.batch(batch, frames * hop, rng)).to(self.device)
-        waves = self._editor.before(waves, rng)
+        if self._disguises and rng.random() < DISGUISED:
+            waves = self._disguises[int(rng.integers(len(self._disguises)))](waves, rng)
         messages, groups = (part.to(self.device) for part in draw_messages(batch, frames, plan.size.nbits, rng))
         spread = torch.from_numpy(rng.uniform(-3, 2, batch).astype(np.float32)).to(self.device)
         mark = set_level(self.networks.raw_mark(waves, spoken(messages, groups)), waves, progress.snr_db + spread)
@@ -187,14 +191,12 @@ class Trainer:
         """What the detector gets to see: each hand of the batch edited in its own way, and a window of each row."""
         if not self.progress.settled:
             return self._editor.edited(cuts, rng) if editing else cuts
-        plan, samples = self.plan, int(cuts.waves.shape[-1] * KEPT)
-        reach = round(min(1.0, self.progress.step / plan.reach_steps) * plan.reach)
-        shown = []
+        samples, shown = int(cuts.waves.shape[-1] * KEPT), []
         for hand in torch.from_numpy(rng.permutation(len(cuts.waves))).to(self.device).chunk(HANDS):
             part = self._editor.edited(cuts.rows(hand), rng) if editing else cuts.rows(hand)
-            starts, off = draw_starts(len(hand), part.waves.shape[-1] - samples, reach, plan.size, rng)
+            starts, off = draw_starts(len(hand), part.waves.shape[-1] - samples, self.plan.size.hop, rng)
             starts, off = starts.to(self.device), off.to(self.device)
-            shown.append(part.window(starts, samples, taught=off <= reach, mute=off > plan.reach))
+            shown.append(part.window(starts, samples, taught=off == 0, mute=off > NEARLY))
         return joined(shown)
 
     def _move(self, loss: float, bits: float, presence: float) -> None:
