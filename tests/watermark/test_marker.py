@@ -140,7 +140,7 @@ def test_another_operators_mark_is_not_ours(marker: Marker, clips: Clips) -> Non
     """A forger has the public weights and no secret: what is made with them names nobody."""
     forger = Marker.load(secret=b"f" * 32)
     detection = marker.detect(forger.embed(clips["austen-0870"], SPEECH_RATE, IDENTITY), SPEECH_RATE)
-    assert detection.verdict in (Verdict.OURS_MODIFIED, Verdict.NOT_DETECTED)
+    assert detection.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_DETECTED)
     assert detection.reading is None
     assert detection.verdict == Verdict.NOT_DETECTED or "anybody" in detection.reason
 

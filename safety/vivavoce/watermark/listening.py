@@ -119,19 +119,18 @@ class Listener:
         keyed = self._tracker.score() if self._tracker else float("-inf")
         if self._tracker and self.layout and keyed >= ENOUGH and self._tracker.tracks:
             return self._keyed(self._tracker.tracks, self.layout, frames, keyed, presence, seconds)
-        score = max(keyed, by_learning)
-        if by_learning >= ENOUGH:
+        heard = by_learning >= ENOUGH
+        if self._tracker is None and heard:
             segments = _segments(learned.stretches(present))
-            verdict, reason = self._learned_verdict()
-            return Detection(verdict, reason, by_learning, ENOUGH, segments, None, 1.0, 1.0, presence, seconds)
+            reason = "judged by the public mark alone, which anybody can make"
+            return Detection(Verdict.OURS, reason, by_learning, ENOUGH, segments, None, 1.0, 1.0, presence, seconds)
+        score = keyed if self._tracker else by_learning
+        if heard:
+            reason = "the public mark alone is heard, which anybody can make"
+            return self._nothing(Verdict.INCONCLUSIVE, reason, seconds, score, presence)
         if len(self._sounding()[0]) * COLUMN / SAMPLE_RATE < TELLING_SECONDS:
             return self._nothing(Verdict.INCONCLUSIVE, "too little sound to tell", seconds, score, presence)
         return self._nothing(Verdict.NOT_DETECTED, "", seconds, score, presence)
-
-    def _learned_verdict(self) -> tuple[Verdict, str]:
-        if self._tracker is None:
-            return Verdict.OURS, "judged by the public mark alone, which anybody can make"
-        return Verdict.OURS_MODIFIED, "only the public mark is left, which anybody can make"
 
     def _keyed(
         self,
