@@ -28,7 +28,7 @@ from benchmarks.marks.picture import picture
 from benchmarks.marks.plan import Plan
 from benchmarks.marks.report import report
 from benchmarks.marks.results import Results
-from benchmarks.marks.run import OtherRun, run
+from benchmarks.marks.run import OtherRun, recorded, run
 from benchmarks.marks.systems import OURS, installed_peers
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="three clips, no peers, nothing written to docs")
     parser.add_argument("--weights", type=Path, help="a folder of weights instead of the shipped ones")
     parser.add_argument("--out", type=Path, help="folder for the run's records (runs/marks, runs/marks-quick)")
+    parser.add_argument("--report", action="store_true", help="write what is on record, and measure nothing")
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
 
@@ -59,15 +60,22 @@ def plan_of(asked: argparse.Namespace) -> Plan:
     return Plan(tuple(clips), (OURS, *installed_peers()), folder, asked.weights, min(SPLICES, len(clips)))
 
 
+def command(asked: argparse.Namespace) -> str:
+    """What to type for these tables, less what does not change them."""
+    words = ["python", "-m", "benchmarks.marks", *["--quick"] * asked.quick, *map(str, asked.folders)]
+    return shlex.join([*words, *["--held-out"] * bool(asked.held_out), *map(str, asked.held_out)])
+
+
 def main() -> None:
     """Measure, print, write."""
     asked = parse()
     plan = plan_of(asked)
     try:
-        results = Results(plan.folder, run(plan, asked.processes))
-    except OtherRun as error:
+        about = recorded(plan.folder) if asked.report else run(plan, asked.processes)
+    except (OtherRun, FileNotFoundError) as error:
         sys.exit(str(error))
-    text = report(results, shlex.join(["python", "-m", "benchmarks.marks", *sys.argv[1:]]))
+    results = Results(plan.folder, about)
+    text = report(results, command(asked))
     Console().print(Markdown(text))
     target = plan.folder if asked.quick else ROOT / "docs"
     (target / "robustness.md").write_text(text)

@@ -33,7 +33,7 @@ def report(results: Results, command: str) -> str:
         "# How well the marks last",
         f"Written by `{command}`; every figure comes from that run. Marks: "
         f"`{results.about['model']}`, code and weights {results.about['digest']} (SHA-256).",
-        clips_of_run(results.about["clips"]),
+        clips_of_run(results.clips) + _stopped(results.done),
         "![Share of marks found after each edit](robustness.svg)",
         "## Asked and measured",
         "Real speakers whom the weights have not seen, 10 s clips, the shipped threshold.",
@@ -63,6 +63,12 @@ def report(results: Results, command: str) -> str:
         f"{_machine()}; Python {platform.python_version()}, {_versions()}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _stopped(done: Share) -> str:
+    if done.hits == done.count:
+        return ""
+    return f" The run was stopped: {done.hits:,} of its {done.count:,} pairs of a clip and an edit are on record."
 
 
 def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
@@ -97,7 +103,7 @@ def _found(results: Results) -> str:
 def _sources(results: Results) -> str:
     body = []
     for source in results.sources:
-        clips = sum(where == source for _, _, where in results.about["clips"])
+        clips = sum(where == source for _, _, where in results.clips)
         body.append((source, str(clips), *(_share(results.found_of(source, seconds)) for seconds in LENGTHS)))
     return _table(("source", "clips", *(f"{seconds} s" for seconds in LENGTHS)), body)
 

@@ -107,14 +107,26 @@ class Results:
         least = self._thresholds[column.system]
         return share([row["score"] > least for row in looks])
 
+    @cached_property
+    def clips(self) -> list[tuple[str, str, str]]:
+        """Name, speaker and source of the clips on record: all of them, unless the run was stopped."""
+        on_record = {row["clip"] for row in self._seen}
+        return [(name, speaker, source) for name, speaker, source in self.about["clips"] if name in on_record]
+
+    @cached_property
+    def done(self) -> Share:
+        """How many of the planned pairs of a clip and an edit are on record."""
+        pairs = {(row["clip"], row["edit"]) for row in self._seen}
+        return Share(len(pairs), len(self.about["clips"]) * len(self.about["edits"]))
+
     @property
     def sources(self) -> list[str]:
         """Where the clips are from."""
-        return sorted({source for _, _, source in self.about["clips"]})
+        return sorted({source for _, _, source in self.clips})
 
     def found_of(self, source: str, seconds: int) -> Share:
         """True positives of ours on the clips of one source, over all edits."""
-        own = {clip for clip, _, where in self.about["clips"] if where == source}
+        own = {clip for clip, _, where in self.clips if where == source}
         looks = self.looks(OURS, marked=True, seconds=seconds)
         return share([row["found"] for row in looks if row["clip"] in own])
 

@@ -63,6 +63,16 @@ def run(plan: Plan, processes: int) -> dict[str, Any]:
     return about
 
 
+def recorded(folder: Path) -> dict[str, Any]:
+    """What is on record about a run.
+
+    Raises:
+        FileNotFoundError: there is no run in the folder.
+    """
+    about: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return about
+
+
 def rows(folder: Path, kind: str) -> list[Row]:
     """Everything on record of one kind of job."""
     return [

@@ -215,6 +215,7 @@ def test_the_report_and_its_picture_say_what_was_recorded(tmp_path: Path) -> Non
         "threshold": 3.0,
         "systems": [OURS],
         "clips": [["a-0", "a", "home"]],
+        "edits": ["MP3 64 kbit/s", "GSM 8 kHz", "none"],
     }
     results = Results(tmp_path, about)
     verdicts = {row.what: row.verdict for row in demands(results)}
@@ -225,6 +226,7 @@ def test_the_report_and_its_picture_say_what_was_recorded(tmp_path: Path) -> Non
     text = report(results, "python -m benchmarks.marks")
     assert "| GSM 8 kHz | 0.00 (0.00-0.79) | 0.00 (0.00-0.79) | 0.00 (0.00-0.79) |" in text
     assert "| MP3 64 kbit/s | 0.875 | 0.875 | 0.875 | 1.000 | 1.000 | 1.000 |" in text
+    assert "2 of its 3 pairs of a clip and an edit are on record" in text
     assert "| home | 1 | 0.50 (0.09-0.91) | 0.50 (0.09-0.91) | 0.50 (0.09-0.91) |" in text
     drawn = ElementTree.fromstring(picture(results))
     words = [node.text for node in drawn.iter("{http://www.w3.org/2000/svg}text")]
