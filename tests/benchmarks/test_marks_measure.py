@@ -176,7 +176,7 @@ def test_a_run_goes_on_where_it_was_killed(plan: Plan) -> None:
     done = [json.loads(line) for line in records.read_text().splitlines()]
     assert sorted(line["job"] for line in done) == sorted(job.key for job in jobs)
     (again,) = [line for line in done if line["job"] == jobs[1].key]
-    assert again["rows"][0]["clip"] == plan.clips[0].name
+    assert again["rows"][0]["clip"] == plan.clips[jobs[1].clip].name
     other = Plan(plan.clips[:1], plan.systems, plan.folder, None, 1)
     with pytest.raises(OtherRun):
         run(other, processes=1)

@@ -101,12 +101,15 @@ def _spectrum(wave: Tensor, window: Tensor) -> Tensor:
     return torch.stft(wave, SIZE, HOP, window=window, pad_mode="constant", return_complex=True)
 
 
+# Kept tensors must be ordinary ones, whoever asks first: training cannot use what was made in inference mode.
 @cache
+@torch.inference_mode(mode=False)
 def _window(device: torch.device) -> Tensor:
     return torch.hann_window(SIZE, device=device)
 
 
 @cache
+@torch.inference_mode(mode=False)
 def _bands(device: torch.device) -> Tensor:
     """float32[BANDS, bins]: means over triangles, each beginning and ending at its neighbours' middles."""
     frequencies = torch.linspace(0, SAMPLE_RATE / 2, SIZE // 2 + 1, device=device)
