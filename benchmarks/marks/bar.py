@@ -12,6 +12,7 @@ from benchmarks.marks.plan import SPLICE_FORMS
 from benchmarks.marks.results import FALSE_POSITIVES, Column, Results
 from benchmarks.marks.systems import OURS
 
+DIGITS = 4  # after the point: what is shown, and what is judged by
 LENGTH = 10  # seconds: what the bar is for
 FOUND = {"easy": (0.98, 1.0), "hard": (0.90, 0.99), "warp": (0.90, 0.99), "open": (None, 0.90)}
 BORDER_SECONDS = 0.05
@@ -48,8 +49,7 @@ class Demand:
         return "met" if self._reaches(self.must) else "**below the bar**"
 
     def _reaches(self, wanted: float) -> bool:
-        # What is shown with three digits is judged with three digits.
-        measured = round(self.measured, 4)
+        measured = round(self.measured, DIGITS)
         return measured <= wanted if self.lower else measured >= wanted
 
 

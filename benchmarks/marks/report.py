@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.marks.bar import Demand, demands
+from benchmarks.marks.bar import DIGITS, Demand, demands
 from benchmarks.marks.plan import REGISTERED, SPLICE_FORMS
 from benchmarks.marks.prose import clips_of_run, how
 from benchmarks.marks.results import FALSE_POSITIVES, LENGTHS, Results
@@ -79,9 +79,7 @@ def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
 def _demand(row: Demand) -> tuple[str, ...]:
     sign = "at most " if row.lower else ""
     must = "published" if row.must is None else f"{sign}{row.must:g}"
-    measured = (
-        "-" if isnan(row.measured) else f"{row.measured:.3f}" if abs(row.measured) < 10 else f"{row.measured:.1f}"
-    )
+    measured = "-" if isnan(row.measured) else f"{row.measured:.{DIGITS}f}".rstrip("0").rstrip(".")
     return row.what, must, f"{sign}{row.aim:g}", measured, row.verdict
 
 
