@@ -11,23 +11,15 @@ import numpy as np
 import soundfile
 
 from vivavoce.sound import Samples, decode
+from vivavoce.sound.lossy import compress
 
 Heard = tuple[Samples, int]  # float32[n] and its sample rate in Hz
 
 
 def coded(samples: Samples, rate: int, *, muxer: str, codec: str, bits_per_second: int) -> Heard:
     """Through an FFmpeg codec at a given rate, and back by the product's own decoder."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=muxer) as file:
-        stream = file.add_stream(codec, rate=rate)
-        if not isinstance(stream, av.AudioStream):
-            raise TypeError(f"{codec} is no audio codec")
-        stream.layout, stream.bit_rate = "mono", bits_per_second
-        to_codec = av.AudioResampler(format=stream.format or "fltp", layout="mono", rate=rate)
-        for part in [*to_codec.resample(_frame(samples.clip(-1, 1), rate)), *to_codec.resample(None)]:
-            file.mux(stream.encode(part))
-        file.mux(stream.encode(None))
-    return heard(buffer.getvalue())
+    wave = samples.clip(-1, 1).astype(np.float32)
+    return heard(compress(wave, rate, muxer=muxer, codec=codec, bits_per_second=bits_per_second))
 
 
 def written(samples: Samples, rate: int, container: str, subtype: str, level: float | None = None) -> Heard:

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.marks.codecs import Heard, coded, filtered, heard, written
-from benchmarks.marks.resynthesis import from_mel, gated, tokenized
+from benchmarks.marks.resynthesis import from_mel, gated
 from benchmarks.marks.rooms import in_room, room_response
+from vivavoce.model.resynthesis import resynthesise
 from vivavoce.sound import SPEECH_RATE, Format, Samples, encode, resample
 
 RATE = SPEECH_RATE
@@ -151,6 +152,6 @@ EDITS: tuple[Edit, ...] = (
     Edit("crop to 50 %", "open", _cropped(5), lengths=(10,)),
     Edit("denoise, FFT", "open", _at_rate(lambda samples: filtered(samples, RATE, "afftdn", "nr=20:nf=-40"))),
     Edit("denoise, gate", "open", _at_rate(gated)),
-    Edit("our tokenizer", "open", _at_rate(tokenized)),
+    Edit("our tokenizer", "open", _at_rate(lambda samples: resynthesise(samples, RATE))),
     Edit("mel, Griffin-Lim", "open", lambda samples, rng: (from_mel(samples, RATE, rng), RATE)),
 )

@@ -21,9 +21,9 @@ PACKAGES = ("torch", "numpy", "av", "soundfile", "soxr", "pesq", "pystoi", "rese
 
 UNMARKED_WORDS = (
     "The clips went through the same edits. Our score is -log10 of the probability that an unmarked sound scores so "
-    "high: for the keyed mark of a bound on it (Hoeffding's inequality, and the union bound over everything that is "
-    "tried), for the learned mark as its weights were calibrated. 3, the threshold, stands for 1 in 1,000. A peer's "
-    "threshold for 1e-3 is set on these very clips, in its favour."
+    "high: for the keyed mark of a bound on it (Bentkus and Dzindzalieta's inequality, and the union bound over "
+    "everything that is tried), for the learned mark as its weights were calibrated. 3, the threshold, stands for "
+    "1 in 1,000. A peer's threshold for 1e-3 is set on these very clips, in its favour."
 )
 
 

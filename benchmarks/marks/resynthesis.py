@@ -1,35 +1,18 @@
-"""Sounds made anew from less than the wave: by our tokenizer, from a mel spectrogram, and by a gate against noise."""
+"""Sounds made anew from less than the wave: from a mel spectrogram, and by a gate against noise."""
 
 from __future__ import annotations
-
-from functools import cache
 
 import numpy as np
 import torch
 
-from vivavoce.model import AudioTokenizer
 from vivavoce.model.audio import mel_transform
-from vivavoce.model.voice_model import default_folder
-from vivavoce.sound import SPEECH_RATE, Samples
+from vivavoce.sound import Samples
 
 MEL_FFT, MEL_HOP, MELS = 1024, 256, 80  # samples, samples, bands: what HiFi-GAN and its kin are fed with
 GRIFFIN_LIM_STEPS = 32
 GATE_FFT, GATE_HOP = 1024, 256  # samples
 GATE_FLOOR = 0.1  # quantile of a bin's magnitudes that is taken for its noise
 GATE_DB = (6.0, -18.0)  # what is no more than 6 dB above the noise is turned down by 18 dB
-
-
-def tokenized(samples: Samples) -> Samples:
-    """Encoded to the mini tokenizer's codes and decoded from them; 24 kHz."""
-    tokenizer = _tokenizer()
-    codes = tokenizer.encode(torch.from_numpy(samples), SPEECH_RATE)
-    with torch.inference_mode():
-        return np.asarray(tokenizer.decode(codes).float().numpy())
-
-
-@cache
-def _tokenizer() -> AudioTokenizer:
-    return AudioTokenizer.from_pretrained(default_folder() / "tokenizer")
 
 
 def from_mel(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:

@@ -34,7 +34,9 @@ AREAS = ("platform", "model", "safety", "workers")
 
 _DOOR = "vivavoce.release"
 _SOUND = "vivavoce.sound"
-_ENCODE = re.compile(r"vivavoce\.sound\.(encode(\.(encode|_\w+))?|_\w+|\*)|vivavoce\.sound\.encode\.\*")
+_ENCODE = re.compile(
+    r"vivavoce\.sound\.(encode(\.(encode|_\w+))?|lossy(\.\w+)?|_\w+|\*)|vivavoce\.sound\.(encode|lossy)\.\*"
+)
 _PROOFS = re.compile(r"vivavoce\.release\.(\w+\.)?(Released|Marked|Deposited)|vivavoce\.ledger\.tables\.Output")
 _TOKEN = re.compile(r"vivavoce\.release\.sealed(\..*)?")
 _WRITERS = re.compile(r"(soundfile|av|wave|mutagen|pydub|torchcodec|scipy\.io|aifc|sunau)(\..*)?")

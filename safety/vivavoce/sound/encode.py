@@ -6,12 +6,12 @@ import io
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import av
 import numpy as np
 import soundfile
 import soxr
 
 from vivavoce.sound.errors import SoundError
+from vivavoce.sound.lossy import compress
 from vivavoce.sound.stream import Samples
 
 Format = Literal["wav", "flac", "mp3", "opus", "aac", "pcm"]
@@ -93,19 +93,11 @@ def _lossless(samples: Samples, sample_rate: int, container: str) -> bytes:
 
 
 def _lossy(samples: Samples, how: _Codec) -> bytes:
-    buffer = io.BytesIO()
-    # bitexact: no random stream number in OGG and no version strings, so that equal samples give equal bytes.
-    with av.open(buffer, "w", format=how.muxer, container_options={"fflags": "+bitexact"}) as file:
-        stream = file.add_stream(how.codec, rate=SPEECH_RATE, options={**how.options, "flags": "+bitexact"})
-        if not isinstance(stream, av.AudioStream):
-            raise TypeError(f"{how.codec} is no audio codec")
-        stream.layout = "mono"
-        stream.bit_rate = how.bits_per_second
-        to_codec = av.AudioResampler(format=stream.format or "fltp", layout="mono", rate=SPEECH_RATE)
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="fltp", layout="mono")
-        frame.sample_rate = SPEECH_RATE
-        frame.pts = 0
-        for part in [*to_codec.resample(frame), *to_codec.resample(None)]:
-            file.mux(stream.encode(part))
-        file.mux(stream.encode(None))
-    return buffer.getvalue()
+    return compress(
+        samples,
+        SPEECH_RATE,
+        muxer=how.muxer,
+        codec=how.codec,
+        bits_per_second=how.bits_per_second,
+        options=how.options,
+    )

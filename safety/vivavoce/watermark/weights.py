@@ -91,5 +91,5 @@ def _settings(config: dict[str, Any]) -> Settings:
         threshold,
         dict(config["training"]),
         temperature,
-        float(config.get("score_slope", 1.0)),
+        float(config["score_slope"]),
     )

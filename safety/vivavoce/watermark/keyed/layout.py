@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from vivavoce.watermark.code import CODE_BITS
 from vivavoce.watermark.keyed.spectrum import BANDS
+from vivavoce.watermark.networks import GROUP_FRAMES
 
 COLUMNS = 192  # of 40 ms each: the pattern repeats after 7.68 s
-GROUP_COLUMNS = 12  # columns (0.48 s) for which the learned mark carries one message
+GROUP_COLUMNS = GROUP_FRAMES // 2  # a latent frame of the learned mark is half a column: 20 ms
 GROUPS = COLUMNS // GROUP_COLUMNS
 
 
