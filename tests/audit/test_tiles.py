@@ -159,6 +159,28 @@ def test_a_folder_is_not_led_back_or_onto_a_fork(sqlite_url: str, log: Log, tmp_
         publish(database, log, tmp_path / "log")
 
 
+def test_the_head_before_stands_until_the_next_is_whole(sqlite_url: str, log: Log, tmp_path: Path) -> None:
+    """A publication that breaks off after it filled a tile leaves a folder that verifies, and is taken up again."""
+    database = Database(sqlite_url)
+    fill(database, log, 200)
+    publish(database, log, tmp_path / "log")
+    fill(database, log, 100)
+    with database.write() as session:
+        note = log.checkpoint(session)
+    with database.read() as session, pytest.raises(KeyboardInterrupt):
+        write_tiles(session, log, note, tmp_path / "log", interrupt)
+    assert (tmp_path / "log/tile/0/000").exists()
+    assert verify_tiles(tmp_path / "log", str(log.verifier)).size == 200
+    publish(database, log, tmp_path / "log")
+    assert verify_tiles(tmp_path / "log", str(log.verifier)).size == 300
+    assert not (tmp_path / "log/tile/0/000.p").exists()
+    assert not (tmp_path / "log/tile/entries/000.p").exists()
+
+
+def interrupt(done: int, total: int) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_missing_row_is_not_published(sqlite_url: str, log: Log, tmp_path: Path) -> None:
     database = Database(sqlite_url)
     fill(database, log, 10)

@@ -43,7 +43,7 @@ def test_a_well_kept_log_raises_no_alarm(database: Database, log: Log, heads: He
         fill(database, log, count)
         sign_and_keep(database, log, heads)
         found = health(database, log, heads, 2 * HOUR)
-        assert (found.broken, found.stale, found.unsigned) == ((), (), 0)
+        assert (found.broken, found.stale, found.signed) == ((), (), found.size)
 
 
 def test_leaves_without_a_head_and_heads_that_are_not_kept_get_stale(
@@ -69,6 +69,7 @@ def test_leaves_without_a_head_and_heads_that_are_not_kept_get_stale(
             "not those that were signed",
         ),
         ("UPDATE audit_checkpoint SET note = replace(note, 'test', 'best')", "not signed by"),
+        ("UPDATE audit_checkpoint SET size = 12", "stands at size 12, its note is of 11 leaves"),
         ("DELETE FROM audit_checkpoint", "has forgotten it"),
     ],
 )
@@ -131,9 +132,15 @@ def test_the_commands_end_with_clear_codes(tmp_path: Path, monkeypatch: pytest.M
     assert run("status") == (0, "4 leaves, 0 under a signed head of never\n")
     (tmp_path / "log.key").write_text(run("key")[1])
     assert run("publish", "-o", tmp_path / "log")[0] == 0
+    assert b'"actor":"operator","facts":{},"index":4' in (tmp_path / "log/tile/entries/000.p/5").read_bytes()
+    assert b'"tag":"log:export"' in (tmp_path / "log/tile/entries/000.p/5").read_bytes()
     assert run("prove", "2", "-o", tmp_path / "p.tlog-proof")[0] == 0
     code, said = run("check", tmp_path / "p.tlog-proof", "--public-key", tmp_path / "log.key")
-    assert (code, "Proven leaf 2 of 4" in said, "job_2" in said) == (0, True, True)
+    assert (code, "Proven leaf 2 of 5" in said, "job_2" in said) == (0, True, True)
+    (tmp_path / "none.key").write_text("")
+    witnessed = ("--public-key", tmp_path / "log.key", "--cosigner", tmp_path / "none.key")
+    code, said = run("check", tmp_path / "p.tlog-proof", *witnessed)
+    assert (code, "has no keys" in said) == (1, True)
     (tmp_path / "p.tlog-proof").write_text((tmp_path / "p.tlog-proof").read_text().replace("index 2", "index 3"))
     assert run("check", tmp_path / "p.tlog-proof", "--public-key", tmp_path / "log.key")[0] == 1
     assert run("prove", "out_none", "-o", tmp_path / "x")[0] == 1

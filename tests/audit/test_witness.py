@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +191,8 @@ def test_a_log_is_cosigned_over_http_and_after_a_rollback_no_more(
                 head = log.checkpoint(session)
             with database.read() as session:
                 lines = submit_head(session, log, head, url)
+            first = lines.splitlines(keepends=True)[0]
+            assert len(heads.add_cosignatures(head, first + first, witness.cosigner.keys)) == 1
             assert len(heads.add_cosignatures(head, lines, witness.cosigner.keys)) == 2
             assert [key.cosigned(heads.cosigned(head)) for key in witness.cosigner.keys] == [NOW, NOW]
         roll_back(database, 5)
@@ -202,6 +205,25 @@ def test_a_log_is_cosigned_over_http_and_after_a_rollback_no_more(
             head = log.checkpoint(session)
         with database.read() as session, pytest.raises(WitnessRefused, match="422"):
             submit_head(session, log, head, url)
+
+
+def test_rubbish_in_place_of_an_answer_is_a_refusal(sqlite_url: str, keyring: KeyRing) -> None:
+    database, log = Database(sqlite_url), Log(keyring, "test.example/log")
+    with database.write() as session:
+        head = log.checkpoint(session)
+
+    def talk() -> None:
+        caller, _ = server.accept()
+        with caller:
+            caller.recv(1 << 16)
+            caller.sendall(b"rubbish\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=talk)
+        thread.start()
+        with database.read() as session, pytest.raises(WitnessRefused, match="does not answer"):
+            submit_head(session, log, head, f"http://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
 
 
 def roll_back(database: Database, size: int) -> None:

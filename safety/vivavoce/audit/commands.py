@@ -18,7 +18,7 @@ from vivavoce.audit.bundle import Progress as Report
 from vivavoce.audit.bundle import verify_bundle, write_bundle
 from vivavoce.audit.cosignatures import CosignerKey
 from vivavoce.audit.entries import Entry
-from vivavoce.audit.errors import AuditError, BundleBroken, LogBroken
+from vivavoce.audit.errors import AuditError, BundleBroken, LogBroken, NoteInvalid
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint, Verifier
 from vivavoce.audit.proofs import verify_proof
@@ -36,6 +36,7 @@ app = typer.Typer(no_args_is_help=True, help="The audit log: export, publish, pr
 
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
+_EXPORT = Entry(Tag.LOG_EXPORT, None, "operator")
 
 
 @app.command()
@@ -94,10 +95,13 @@ def publish(
         Path, typer.Option("--output", "-o", file_okay=False, help="Folder of tiles, brought up to date.")
     ],
 ) -> None:
-    """Sign the log's head, keep it as a write-once object, and bring a folder of static files (tlog-tiles) up to it."""
+    """Sign the log's head, keep it as a write-once object, and bring a folder of static files (tlog-tiles) up to it.
+
+    Like an export, it is itself an entry of the log.
+    """
     with _reported():
         database, log = _open()
-        note = sign_and_keep(database, log, open_heads(log))
+        note = sign_and_keep(database, log, open_heads(log), _EXPORT)
         with database.read() as session, _bar("Publishing") as report:
             write_tiles(session, log, note, folder, report)
         database.close()
@@ -131,8 +135,9 @@ def check(
 ) -> None:
     """Check the proof of one entry with no database; prints the entry, or exits with 1."""
     with _reported():
-        keys = [CosignerKey.parse(line) for path in cosigner or [] for line in path.read_text().splitlines()]
-        found = verify_proof(proof.read_text(errors="replace"), Verifier.parse(public_key.read_text()), keys)
+        keys = [key for path in cosigner or [] for key in _cosigner_keys(path)]
+        log_key = Verifier.parse(public_key.read_text(errors="replace"))
+        found = verify_proof(proof.read_text(errors="replace"), log_key, keys)
     _out.print(f"[bold green]Proven[/] leaf {found.index} of {found.head.size:,}, cosigned by {len(keys)} keys")
     _out.print(json.dumps(found.entry, indent=1, ensure_ascii=False), markup=False, highlight=False)
 
@@ -144,7 +149,7 @@ def submit(
 ) -> None:
     """Have a witness cosign the log's head (tlog-witness), and keep its cosignatures as write-once objects."""
     with _reported():
-        known = [CosignerKey.parse(line) for line in keys.read_text().splitlines()]
+        known = _cosigner_keys(keys)
         database, log = _open()
         heads = open_heads(log)
         note = sign_and_keep(database, log, heads)
@@ -185,11 +190,19 @@ def _open() -> tuple[Database, Log]:
     return Database(settings.database_url), log
 
 
+def _cosigner_keys(path: Path) -> list[CosignerKey]:
+    lines = path.read_text(errors="replace").splitlines()
+    # Nobody who names a witness means: none.
+    if not lines:
+        raise NoteInvalid(f"{path} has no keys")
+    return [CosignerKey.parse(line) for line in lines]
+
+
 def _sign(database: Database, log: Log) -> tuple[int, LogBroken | None]:
     """Log the export and sign the head; a log that may not be signed any more is still worth examining."""
     try:
         with database.write() as session:
-            log.append(session, Entry(Tag.LOG_EXPORT, None, "operator"))
+            log.append(session, _EXPORT)
             return Checkpoint.open(log.checkpoint(session), log.verifier).size, None
     except LogBroken as error:
         with database.read() as session:

@@ -10,11 +10,10 @@ key file holds one 32-byte seed, and both kinds of key are made from it, each th
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,63 +22,34 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from vivavoce.audit.errors import NoteInvalid
-from vivavoce.audit.notes import Checkpoint, decode, read_checkpoint, read_signature_line, signature_line, split
+from vivavoce.audit.notes import (
+    ID_BYTES,
+    Checkpoint,
+    NamedKey,
+    PublicKey,
+    read_checkpoint,
+    read_signature_line,
+    signature_line,
+    split,
+)
 
 SEED_BYTES = 32
 _ED25519 = b"\x04"
 _MLDSA44 = b"\x06"
 _SIGNATURE_BYTES = {_ED25519: 64, _MLDSA44: 2420}
-_ID_BYTES = 4
 _TIME_BYTES = 8
-
-PublicKey = Ed25519PublicKey | MLDSA44PublicKey
 
 
 @dataclass(frozen=True)
-class CosignerKey:
+class CosignerKey(NamedKey):
     """A cosigner's public key with its name."""
 
-    name: str
-    key: PublicKey
+    KINDS: ClassVar[Mapping[bytes, type[PublicKey]]] = {_ED25519: Ed25519PublicKey, _MLDSA44: MLDSA44PublicKey}
 
     def __post_init__(self) -> None:
-        good = self.name and "+" not in self.name and not any(character.isspace() for character in self.name)
-        if not good or len(self.name.encode(errors="replace")) > 255:
-            raise NoteInvalid(f"not a cosigner's name: {self.name!r}")
-
-    @property
-    def _kind(self) -> bytes:
-        return _ED25519 if isinstance(self.key, Ed25519PublicKey) else _MLDSA44
-
-    @property
-    def key_id(self) -> bytes:
-        """First 4 bytes of SHA-256 over name, newline, algorithm and key."""
-        material = self.name.encode() + b"\n" + self._kind + self.key.public_bytes_raw()
-        return hashlib.sha256(material).digest()[:_ID_BYTES]
-
-    def __str__(self) -> str:
-        encoded = base64.b64encode(self._kind + self.key.public_bytes_raw()).decode()
-        return f"{self.name}+{self.key_id.hex()}+{encoded}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `name+id+key`, as cosigners publish it; raises `NoteInvalid`."""
-        try:
-            name, key_id, encoded = text.strip().split("+", 2)
-            data = decode(encoded)
-            if data[:1] == _ED25519:
-                key: PublicKey = Ed25519PublicKey.from_public_bytes(data[1:])
-            elif data[:1] == _MLDSA44:
-                key = MLDSA44PublicKey.from_public_bytes(data[1:])
-            else:
-                raise NoteInvalid("not a cosigner's key (Ed25519 or ML-DSA-44)")
-            found = cls(name, key)
-            own_id = found.key_id.hex()
-        except ValueError as error:
-            raise NoteInvalid("not a cosigner's key (name+id+key)") from error
-        if own_id != key_id:
-            raise NoteInvalid("the cosigner key's id does not belong to it")
-        return found
+        super().__post_init__()
+        if len(self.name.encode(errors="replace")) > 255:
+            raise NoteInvalid(f"too long for a cosigner's name: {self.name!r}")
 
     def cosigned(self, note: str) -> int | None:
         """Give the time (POSIX seconds) at which this key cosigned a note; None if it did not.
@@ -91,18 +61,18 @@ class CosignerKey:
         head = read_checkpoint(text)
         for line in lines:
             name, blob = read_signature_line(line)
-            if name == self.name and blob[:_ID_BYTES] == self.key_id:
-                return self._verify(text, head, blob[_ID_BYTES:])
+            if name == self.name and blob[:ID_BYTES] == self.key_id:
+                return self._verify(text, head, blob[ID_BYTES:])
         return None
 
     def _verify(self, text: str, head: Checkpoint, stamped: bytes) -> int:
-        if len(stamped) != _TIME_BYTES + _SIGNATURE_BYTES[self._kind]:
+        if len(stamped) != _TIME_BYTES + _SIGNATURE_BYTES[self.kind]:
             raise NoteInvalid("a cosignature of a wrong length")
         time = int.from_bytes(stamped[:_TIME_BYTES], "big")
         if not 0 < time < 1 << 63:
             raise NoteInvalid("a cosignature without a time")
         try:
-            self.key.verify(stamped[_TIME_BYTES:], _message(self._kind, self.name, time, text, head))
+            self.key.verify(stamped[_TIME_BYTES:], _message(self.kind, self.name, time, text, head))
         except (InvalidSignature, UnicodeEncodeError) as error:
             raise NoteInvalid(f"the cosignature by {self.name} is wrong") from error
         return time

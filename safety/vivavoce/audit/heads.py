@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from vivavoce.audit.cosignatures import CosignerKey
 from vivavoce.audit.errors import HeadConflict, NoteInvalid
-from vivavoce.audit.notes import Checkpoint, Verifier, read_signature_line, split
+from vivavoce.audit.notes import ID_BYTES, Checkpoint, Verifier, read_signature_line, split
 from vivavoce.ledger.errors import ObjectMissing
 from vivavoce.ledger.objects import ObjectStore
 
@@ -59,9 +59,11 @@ class Heads:
         for line in lines.splitlines(keepends=True):
             name, blob = read_signature_line(line.removesuffix("\n"))
             for key in keys:
-                if (key.name, key.key_id) == (name, blob[:4]) and key.cosigned(f"{text}\n{line}") is not None:
+                if (key.name, key.key_id) == (name, blob[:ID_BYTES]) and key.cosigned(f"{text}\n{line}") is not None:
                     self._objects.create(f"{_COSIGNATURES}/{head.size:020d}/{key.key_id.hex()}", line.encode())
-                    found.append(key)
+                    # A line that is sent twice is one signature.
+                    if key not in found:
+                        found.append(key)
         return found
 
     def cosigned(self, note: str) -> str:

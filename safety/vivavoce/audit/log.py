@@ -98,7 +98,7 @@ class Log:
             size = self.size(session)
             last = session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1)).first()
             if last is not None:
-                self.require_beginning(session, self._signed(last))
+                self.require_beginning(session, self.signed(last))
                 if last.size == size:
                     return last.note
             root = self.root(session, size)
@@ -106,6 +106,16 @@ class Log:
             session.add(AuditCheckpoint(size=size, root=root, note=note, created_at=datetime.now(UTC)))
             session.flush()
             return note
+
+    def signed(self, row: AuditCheckpoint) -> Checkpoint:
+        """Read what a stored checkpoint's note says; raises `LogBroken` where the row says otherwise."""
+        try:
+            head = Checkpoint.open(row.note, self.verifier)
+        except NoteInvalid as error:
+            raise LogBroken(f"the last checkpoint (size {row.size}) is not ours: {error}") from error
+        if head.size != row.size:
+            raise LogBroken(f"the last checkpoint stands at size {row.size}, its note is of {head.size} leaves")
+        return head
 
     def root(self, session: Session, size: int) -> bytes:
         """Compute the root of the first `size` leaves from the stored hashes; raises `LogBroken` where one is gone."""
@@ -172,12 +182,6 @@ class Log:
         ]
         if nodes:
             connection.execute(_ADD_NODES, nodes)
-
-    def _signed(self, last: AuditCheckpoint) -> Checkpoint:
-        try:
-            return Checkpoint.open(last.note, self.verifier)
-        except NoteInvalid as error:
-            raise LogBroken(f"the last checkpoint (size {last.size}) is not ours: {error}") from error
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 HASH_BYTES = 32
+MAX_PATH = 63
+"""Most hashes that a proof may have."""
 EMPTY_ROOT = hashlib.sha256().digest()
 """Root of the tree of no leaves."""
 

@@ -9,55 +9,81 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 
 from vivavoce.audit.errors import NoteInvalid
 from vivavoce.audit.merkle import HASH_BYTES
 
-_ED25519 = b"\x01"
-_ID_BYTES = 4
+ID_BYTES = 4
+DECIMAL = "(0|[1-9][0-9]{0,18})"
+"""Pattern of a size or an index."""
+PublicKey = Ed25519PublicKey | MLDSA44PublicKey
+
 _DASH = "\N{EM DASH} "
 
 
 @dataclass(frozen=True)
-class Verifier:
-    """A public key with its name: what a stranger needs to check a note."""
+class NamedKey:
+    """A public key with its name, written `name+id+key`: the form in which C2SP verifier keys are published."""
+
+    KINDS: ClassVar[Mapping[bytes, type[PublicKey]]]
+    """Kinds of key that may stand here, by C2SP's byte for the algorithm."""
 
     name: str
-    key: Ed25519PublicKey
+    key: PublicKey
 
     def __post_init__(self) -> None:
         if not self.name or "+" in self.name or any(character.isspace() for character in self.name):
             raise NoteInvalid(f"not a key name: {self.name!r}")
 
     @property
+    def kind(self) -> bytes:
+        """C2SP's byte for the algorithm."""
+        return next(kind for kind, form in self.KINDS.items() if isinstance(self.key, form))
+
+    @property
     def key_id(self) -> bytes:
         """First 4 bytes of SHA-256 over name, newline, algorithm and key."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _ED25519 + self.key.public_bytes_raw()).digest()[:_ID_BYTES]
+        return hashlib.sha256(self.name.encode() + b"\n" + self._material).digest()[:ID_BYTES]
+
+    @property
+    def _material(self) -> bytes:
+        return self.kind + self.key.public_bytes_raw()
 
     def __str__(self) -> str:
-        encoded = base64.b64encode(_ED25519 + self.key.public_bytes_raw()).decode()
-        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(self._material).decode()}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `name+id+key`, the form in which C2SP verifier keys are published; raises `NoteInvalid`."""
+        """Read `name+id+key`; raises `NoteInvalid`."""
         try:
             name, key_id, encoded = text.strip().split("+", 2)
-            key = decode(encoded)
-            if key[:1] != _ED25519:
-                raise NoteInvalid("not an Ed25519 verifier key")
-            verifier = cls(name, Ed25519PublicKey.from_public_bytes(key[1:]))
-            own_id = verifier.key_id.hex()
+            material = decode(encoded)
+            form = cls.KINDS.get(material[:1])
+            if form is None:
+                raise NoteInvalid("a key of another kind than is needed here")
+            found = cls(name, form.from_public_bytes(material[1:]))
+            own_id = found.key_id.hex()
         except ValueError as error:
-            raise NoteInvalid("not a verifier key (name+id+key)") from error
+            raise NoteInvalid("not a key in the form name+id+key") from error
         if own_id != key_id:
-            raise NoteInvalid("the verifier key's id does not belong to it")
-        return verifier
+            raise NoteInvalid("the key's id does not belong to it")
+        return found
+
+
+@dataclass(frozen=True)
+class Verifier(NamedKey):
+    """The key that a log signs with: what a stranger needs to check a note."""
+
+    KINDS: ClassVar[Mapping[bytes, type[PublicKey]]] = {b"\x01": Ed25519PublicKey}
+
+    key: Ed25519PublicKey
 
 
 @dataclass(frozen=True)
@@ -98,7 +124,7 @@ def read_checkpoint(text: str) -> Checkpoint:
     origin, size, encoded, *_ = [*text.split("\n"), "", ""]
     if not origin:
         raise NoteInvalid("the checkpoint has no origin")
-    if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size):
+    if not re.fullmatch(DECIMAL, size):
         raise NoteInvalid("the checkpoint's size is not a number")
     try:
         root = decode(encoded)
@@ -136,10 +162,10 @@ def read_signature_line(line: str) -> tuple[str, bytes]:
 def _signed(text: str, line: str, verifier: Verifier) -> bool:
     """Whether this signature line is by this key; a wrong signature by it is an error, not a stranger's."""
     name, blob = read_signature_line(line)
-    if name != verifier.name or blob[:_ID_BYTES] != verifier.key_id:
+    if name != verifier.name or blob[:ID_BYTES] != verifier.key_id:
         return False
     try:
-        verifier.key.verify(blob[_ID_BYTES:], text.encode())
+        verifier.key.verify(blob[ID_BYTES:], text.encode())
     except (InvalidSignature, UnicodeEncodeError) as error:
         raise NoteInvalid("the signature is wrong") from error
     return True

@@ -16,10 +16,9 @@ from typing import Any
 from vivavoce.audit import merkle
 from vivavoce.audit.cosignatures import CosignerKey
 from vivavoce.audit.errors import NoteInvalid, ProofInvalid
-from vivavoce.audit.notes import Checkpoint, Verifier, decode
+from vivavoce.audit.notes import DECIMAL, Checkpoint, Verifier, decode
 
 HEADER = "c2sp.org/tlog-proof@v1"
-_MAX_PATH = 63
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def verify_proof(text: str, log: Verifier, cosigners: Sequence[CosignerKey] = ()
     lines = head_lines.split("\n")
     if not separator or len(lines) < 3 or lines[0] != HEADER or not lines[1].startswith("extra "):
         raise ProofInvalid("not a proof of an entry (c2sp.org/tlog-proof@v1 with the entry as extra data)")
-    if not re.fullmatch(r"index (0|[1-9][0-9]{0,18})", lines[2]) or len(lines) > 3 + _MAX_PATH:
+    if not re.fullmatch(f"index {DECIMAL}", lines[2]) or len(lines) > 3 + merkle.MAX_PATH:
         raise ProofInvalid("the proof's index or path is malformed")
     index = int(lines[2].removeprefix("index "))
     try:

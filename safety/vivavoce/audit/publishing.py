@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from urllib.error import HTTPError, URLError
+from http.client import HTTPException
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from vivavoce.audit.entries import Entry
 from vivavoce.audit.errors import AuditError, NoSuchProof
 from vivavoce.audit.heads import Heads
 from vivavoce.audit.log import Log
-from vivavoce.audit.notes import Checkpoint
+from vivavoce.audit.notes import DECIMAL, Checkpoint
 from vivavoce.audit.proofs import write_proof
 from vivavoce.audit.witness import write_request
 from vivavoce.ledger.database import Database
@@ -33,8 +35,11 @@ def open_heads(log: Log) -> Heads:
     return Heads(ObjectStore(CoreSettings().objects_url), log.verifier)
 
 
-def sign_and_keep(database: Database, log: Log, heads: Heads) -> str:
+def sign_and_keep(database: Database, log: Log, heads: Heads, entry: Entry | None = None) -> str:
     """Sign the log's present head and keep it outside the database; returns the note.
+
+    Args:
+        entry: What is going to be done under this head: logged in the same transaction, so that the head has it.
 
     Raises:
         LogBroken, LogUnavailable: As `Log.checkpoint`.
@@ -45,6 +50,8 @@ def sign_and_keep(database: Database, log: Log, heads: Heads) -> str:
         # Before signing, so that a database that was rolled back gets no second head of any size.
         if last is not None:
             log.require_beginning(session, last)
+        if entry is not None:
+            log.append(session, entry)
         note = log.checkpoint(session)
     heads.keep(note)
     return note
@@ -75,7 +82,7 @@ def submit_head(session: Session, log: Log, note: str, url: str) -> str:
     """
     head = Checkpoint.open(note, log.verifier)
     status, answer = _post(url, write_request(0, [], note))
-    if status == 409 and re.fullmatch(r"(0|[1-9][0-9]{0,18})\n", answer):
+    if status == 409 and re.fullmatch(f"{DECIMAL}\n", answer):
         old = int(answer)
         if old > head.size:
             raise WitnessRefused(f"it has seen {old} leaves, this log has {head.size}: it was rolled back")
@@ -95,5 +102,5 @@ def _post(url: str, body: str) -> tuple[int, str]:
             return found.status, found.read(_MAX_ANSWER_BYTES).decode(errors="replace")
     except HTTPError as error:
         return error.code, error.read(_MAX_ANSWER_BYTES).decode(errors="replace")
-    except (URLError, OSError) as error:
+    except (OSError, HTTPException) as error:
         raise WitnessRefused(f"the witness does not answer: {error}") from error

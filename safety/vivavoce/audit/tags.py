@@ -2,6 +2,7 @@
 
 Grammar: `subject:action`. The subject is a thing of the glossary, the action says what was done to it.
 `create`, `update`, `revoke`, `delete`, `erase`, `read`: done, in the same transaction as the change itself.
+`export`: leaves the house, as a file or as published tiles; written before the first byte of it is.
 `refuse`: asked for and not done; the entry's facts carry the error code.
 `intent`: will be tried; written before the work begins. `outcome`: how it ended; written before any delivery.
 """

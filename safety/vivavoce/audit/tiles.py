@@ -3,12 +3,11 @@
 `checkpoint`; `tile/<level>/<number>`: 256 hashes of 32 bytes; `tile/entries/<number>`: 256 leaves, each after its
 length (16 bits). What does not fill a tile yet is in `<number>.p/<width>`. One file more than the standard has,
 `log.key`, holds the log's key for whoever has it from nowhere better. Partial tiles of earlier heads are deleted once
-the full tile is there, which the standard allows.
+a head needs the full tile, which the standard allows.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from vivavoce.audit import merkle
 from vivavoce.audit.bundle import Progress, Verified, silent
 from vivavoce.audit.entries import place_and_time
 from vivavoce.audit.errors import BundleBroken, HeadConflict, LogBroken, NoteInvalid
+from vivavoce.audit.files import replace_file
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint, Verifier
 from vivavoce.ledger.tables import AuditLeaf, AuditNode
@@ -38,18 +38,21 @@ def write_tiles(session: Session, log: Log, note: str, folder: Path, progress: P
     """
     head = Checkpoint.open(note, log.verifier)
     before = _published(session, log, head, folder)
-    _write(folder / "log.key", f"{log.verifier}\n".encode())
+    replace_file(folder / "log.key", f"{log.verifier}\n".encode())
     level = 0
     while count := head.size >> (_HEIGHT * level):
         first = (before >> (_HEIGHT * level)) // WIDTH
         for number in range(first, -(-count // WIDTH)):
             start, stop = number * WIDTH, min(count, (number + 1) * WIDTH)
-            _put(folder, str(level), number, stop - start, b"".join(_hashes(session, level, start, stop)))
+            replace_file(
+                tile_path(folder, str(level), number, stop - start), b"".join(_hashes(session, level, start, stop))
+            )
             if level == 0:
-                _put(folder, "entries", number, stop - start, _entries(session, start, stop))
+                replace_file(tile_path(folder, "entries", number, stop - start), _entries(session, start, stop))
                 progress(stop, count)
         level += 1
-    _write(folder / "checkpoint", note.encode())
+    replace_file(folder / "checkpoint", note.encode())
+    _drop_partial(folder, before, head.size)
 
 
 def verify_tiles(folder: Path, public_key: str | None = None, progress: Progress = silent) -> Verified:
@@ -125,6 +128,16 @@ def _entries(session: Session, start: int, stop: int) -> bytes:
     return b"".join(len(data).to_bytes(_LENGTH_BYTES, "big") + data for data in found)
 
 
+def _drop_partial(folder: Path, before: int, size: int) -> None:
+    """Delete the partial tiles that became full; only now, because the head before pointed at them."""
+    for level in range(-(-size.bit_length() // _HEIGHT)):
+        first, full = ((count >> (_HEIGHT * level)) // WIDTH for count in (before, size))
+        for kind in (str(level), "entries") if level == 0 else (str(level),):
+            for number in range(first, full):
+                whole = tile_path(folder, kind, number, WIDTH)
+                shutil.rmtree(whole.with_name(f"{whole.name}.p"), ignore_errors=True)
+
+
 def _whole(rows: object, start: int, stop: int) -> list[bytes]:
     found = list(rows)  # type: ignore[call-overload]
     for expected, (index, _) in zip(range(start, stop), found, strict=False):
@@ -133,24 +146,6 @@ def _whole(rows: object, start: int, stop: int) -> list[bytes]:
     if len(found) != stop - start:
         raise LogBroken(f"row {start + len(found)} is gone")
     return [value for _, value in found]
-
-
-def _put(folder: Path, kind: str, number: int, width: int, data: bytes) -> None:
-    _write(tile_path(folder, kind, number, width), data)
-    if width == WIDTH:
-        whole = tile_path(folder, kind, number, width)
-        shutil.rmtree(whole.with_name(f"{whole.name}.p"), ignore_errors=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        # A head that is there must not speak of tiles that a power cut took.
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _read(path: Path, folder: Path) -> bytes:

@@ -7,12 +7,12 @@ than once were signed. Stale is what signing a head repairs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from vivavoce.audit.errors import HeadConflict, LogBroken, NoteInvalid
+from vivavoce.audit.errors import HeadConflict, LogBroken
 from vivavoce.audit.heads import Heads
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint
@@ -26,12 +26,10 @@ class Health:
     Attributes:
         broken: What contradicts itself, in plain words.
         stale: What is late, in plain words.
-        unsigned: Leaves that no head covers yet.
     """
 
     size: int
     signed: int
-    unsigned: int
     head_time: datetime | None
     broken: tuple[str, ...]
     stale: tuple[str, ...]
@@ -53,17 +51,17 @@ def examine(session: Session, log: Log, heads: Heads, now: datetime, max_age: ti
     signed = last.size if last else 0
     broken = _gaps(session, size) + unreadable
     if last:
-        broken += _contradictions(session, log, last, size)
+        broken += _contradictions(session, log, last)
     if kept:
         broken += _put_back(session, log, kept, signed)
     stale = []
     oldest = session.scalar(select(AuditLeaf.created_at).where(AuditLeaf.index == signed)) if signed < size else None
-    if oldest and now - _utc(oldest) > max_age:
-        stale.append(f"leaf {signed} has waited for a signed head since {_utc(oldest):%Y-%m-%d %H:%M:%S} UTC")
-    if last and signed > (kept.size if kept else 0) and now - _utc(last.created_at) > max_age:
+    if oldest and now - oldest > max_age:
+        stale.append(f"leaf {signed} has waited for a signed head since {oldest:%Y-%m-%d %H:%M:%S} UTC")
+    if last and signed > (kept.size if kept else 0) and now - last.created_at > max_age:
         stale.append(f"the head of {signed} leaves is not kept outside the database")
-    head_time = _utc(last.created_at) if last else None
-    return Health(size, signed, max(0, size - signed), head_time, tuple(broken), tuple(stale))
+    head_time = last.created_at if last else None
+    return Health(size, signed, head_time, tuple(broken), tuple(stale))
 
 
 def _gaps(session: Session, size: int) -> list[str]:
@@ -85,14 +83,10 @@ def _gaps(session: Session, size: int) -> list[str]:
     ]
 
 
-def _contradictions(session: Session, log: Log, last: AuditCheckpoint, size: int) -> list[str]:
+def _contradictions(session: Session, log: Log, last: AuditCheckpoint) -> list[str]:
     try:
-        head = Checkpoint.open(last.note, log.verifier)
-        if head.size > size:
-            return [f"{head.size} leaves were signed, only {size} are left"]
-        if log.root(session, head.size) != head.root:
-            return [f"the first {head.size} leaves are not those that were signed"]
-    except (NoteInvalid, LogBroken) as error:
+        log.require_beginning(session, log.signed(last))
+    except LogBroken as error:
         return [str(error)]
     return []
 
@@ -105,7 +99,3 @@ def _put_back(session: Session, log: Log, kept: Checkpoint, signed: int) -> list
     if kept.size > signed:
         return [f"a head of {kept.size} leaves is kept outside, the database has forgotten it"]
     return []
-
-
-def _utc(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -22,15 +22,15 @@ from typing import Any
 from vivavoce.audit import merkle
 from vivavoce.audit.cosignatures import SEED_BYTES, Cosigner
 from vivavoce.audit.errors import NoteInvalid, WitnessBroken
-from vivavoce.audit.notes import Checkpoint, Verifier, decode, read_checkpoint, split
+from vivavoce.audit.files import replace_file
+from vivavoce.audit.notes import DECIMAL, Checkpoint, Verifier, decode, read_checkpoint, split
 from vivavoce.ledger.errors import KeyRingError
 from vivavoce.ledger.secret_files import create_folder, filled, read_secret
 
-MAX_PATH = 63
 MAX_REQUEST_BYTES = 64 * 1024
 SIZE_TYPE = "text/x.tlog.size"
 
-_OLD = re.compile(r"old (0|[1-9][0-9]{0,18})")
+_OLD = re.compile(f"old {DECIMAL}")
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,7 @@ class Witness:
             raise WitnessBroken(f"the witness's memory cannot be read ({type(error).__name__})") from error
 
     def _keep(self, state: dict[str, Any]) -> None:
-        draft = self._folder / "state.json.part"
-        with draft.open("wb") as file:
-            file.write(json.dumps(state, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._folder / "state.json")
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        replace_file(self._folder / "state.json", json.dumps(state, indent=1).encode())
 
 
 def write_request(old: int, path: list[bytes], note: str) -> str:
@@ -163,7 +153,7 @@ def read_request(request: str) -> tuple[int, list[bytes], str]:
     first, separator, note = request.partition("\n\n")
     old, *path = first.split("\n")
     found = _OLD.fullmatch(old)
-    if not separator or not found or len(path) > MAX_PATH or len(request) > MAX_REQUEST_BYTES:
+    if not separator or not found or len(path) > merkle.MAX_PATH or len(request) > MAX_REQUEST_BYTES:
         raise NoteInvalid("not an add-checkpoint request")
     try:
         parts = [decode(line) for line in path]
