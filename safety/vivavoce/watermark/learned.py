@@ -20,7 +20,7 @@ from vivavoce.watermark.weights import Settings
 # A vocoder leaves traces with a period of its own, which at some offsets from the networks' hop look like the mark. The
 # true mark is seen at any offset, so presence is the mean over five of them, no two a multiple of a stride apart.
 OFFSETS = (0, 61, 127, 190, 254)  # samples
-BLOCK = 3 * SAMPLE_RATE  # samples
+BLOCK = 2 * SAMPLE_RATE  # samples
 BEFORE = SAMPLE_RATE  # samples of context; more than the causal networks look back
 
 WINDOW = 100  # frames: presence is judged over 1 s
