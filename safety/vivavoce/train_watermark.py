@@ -1,4 +1,4 @@
-"""`vivavoce train watermark` and `vivavoce train watermark-export`: from speech to a folder of weights.
+"""`vivavoce train watermark`, `watermark-export` and `watermark-import`: from speech to a folder of weights.
 
 Beside `vivavoce.watermark` and not in it, since that package loads torch: the list of commands must not take seconds.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from vivavoce.watermark.training.export import Trained
     from vivavoce.watermark.training.loop import Progress
 
 _out = Console(soft_wrap=True)
@@ -70,8 +71,7 @@ def train(
         speech = Speech(speech_files(data, held_out=False))
         trainer = Trainer(plan, speech, out, start=begin, device=device)
     except (FileNotFoundError, MarkError, ValueError) as error:
-        _err.print(f"[bold red]Failed:[/] {escape(str(error))}")
-        raise typer.Exit(1) from error
+        _fail(error)
     _out.print(f"{speech.seconds / 60:.0f} minutes of speech")
     end = time.monotonic() + minutes * 60
     with Live(_line(trainer.progress, steps, end), console=_err, refresh_per_second=1) as live:
@@ -82,30 +82,69 @@ def train(
     _out.print(f"{out}: step {trainer.progress.step}, {trainer.progress.snr_db:.1f} dB", markup=False)
 
 
+Out = Annotated[Path, typer.Argument(file_okay=False, help="Folder to write.")]
+Name = Annotated[str, typer.Option(help="Name of the weights, for records.")]
+Clips = Annotated[int, typer.Option(min=1, help="Held-out clips to calibrate on.")]
+
+
 def export(
     run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")],
-    out: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write.")],
+    out: Out,
     data: Data,
-    name: Annotated[str, typer.Option(help="Name of the weights, for records.")],
+    name: Name,
     level_db: Annotated[float | None, typer.Option(help="Level below the speech; else where the run stands.")] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Held-out clips to calibrate on.")] = 60,
+    clips: Clips = 60,
 ) -> None:
     """Write a run's networks as weights; their threshold comes from clips of `data` that training never read."""
+    from vivavoce.watermark.training.export import read_run
+
+    try:
+        trained = read_run(run)
+    except ValueError as error:
+        _fail(error)
+    _calibrated(trained, trained.level_db if level_db is None else level_db, out, data, name, clips)
+
+
+def bring_in(
+    generator: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Such as generator_base.pth.")],
+    detector: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Such as detector_base.pth.")],
+    out: Out,
+    data: Data,
+    name: Name,
+    streaming: Annotated[bool, typer.Option(help="They are the causal checkpoints, called streaming.")] = False,
+    clips: Clips = 60,
+) -> None:
+    """Write AudioSeal's published checkpoints as weights; their threshold comes from clips of `data`.
+
+    They are for VIVAVOCE_MARKER_FOLDER or `vivavoce detect --weights`. Nothing in the files is run.
+    """
+    from vivavoce.watermark.training.published import read_published
+
+    try:
+        trained = read_published(generator, detector, streaming=streaming)
+    except ValueError as error:
+        _fail(error)
+    _calibrated(trained, None, out, data, name, clips)
+
+
+def _calibrated(trained: Trained, level_db: float | None, out: Path, data: list[Path], name: str, clips: int) -> None:
     import torch
 
-    from vivavoce.watermark.training.export import calibrate, held_out_clips, read_run, write
+    from vivavoce.watermark.training.export import calibrate, held_out_clips, write
 
     torch.set_num_threads(1)
     try:
-        trained = read_run(run)
         chosen = list(held_out_clips(data, clips))
     except (FileNotFoundError, ValueError) as error:
-        _err.print(f"[bold red]Failed:[/] {escape(str(error))}")
-        raise typer.Exit(1) from error
-    level = trained.level_db if level_db is None else level_db
-    scores = calibrate(trained, level, track(chosen, "Calibrating", console=_err))
-    write(out, trained, name, level, scores)
+        _fail(error)
+    scores = calibrate(trained, level_db, track(chosen, "Calibrating", console=_err))
+    write(out, trained, name, level_db, scores)
     _out.print(f"{out}: threshold {scores.threshold}", scores.summary, markup=False)
+
+
+def _fail(error: Exception) -> NoReturn:
+    _err.print(f"[bold red]Failed:[/] {escape(str(error))}")
+    raise typer.Exit(1) from error
 
 
 def _line(progress: Progress, steps: int, end: float) -> Table:

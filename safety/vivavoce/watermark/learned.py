@@ -1,4 +1,4 @@
-"""What the learned mark's detector saw, frame by frame: presence, its stretches, and the bits of its groups."""
+"""The learned mark, and what its detector saw, frame by frame: presence, its stretches, and the bits of its groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 from vivavoce.watermark.code import CODE_BITS
 from vivavoce.watermark.keyed.layout import GROUP_COLUMNS, Layout
 from vivavoce.watermark.keyed.tracks import ENOUGH, FRAME_SECONDS, Columns
-from vivavoce.watermark.level import HOP
+from vivavoce.watermark.level import HOP, set_level
 from vivavoce.watermark.networks import SAMPLE_RATE, Networks
 from vivavoce.watermark.weights import Settings
 
@@ -30,6 +30,13 @@ GAP_SECONDS = 0.1  # more between two columns, and they belong to different grou
 SUREST = 3.0  # nats; one group's bits never count for more
 
 Frames = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def mark_of(networks: Networks, wave: Tensor, messages: Tensor, level_db: float | None) -> Tensor:
+    """The mark to be added to float32[batch, samples] at 16 kHz; see `Networks.raw_mark` and `Settings.level_db`."""
+    raw = networks.raw_mark(wave, messages)
+    return raw if level_db is None else set_level(raw, wave, level_db)
 
 
 @torch.inference_mode()

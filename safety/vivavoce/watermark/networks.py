@@ -32,7 +32,7 @@ GROUP_FRAMES = 24  # latent frames that carry the same message: 0.48 s
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """The shape of generator and detector (AudioSeal's own names for these figures).
+    """The shape of generator and detector (AudioSeal's own names for these figures); by default that of our weights.
 
     Attributes:
         nbits: Bits of one message.
@@ -40,12 +40,18 @@ class NetworkSize:
         dimension: Channels at the bottom, where the message is added.
         ratios: Upsampling factors of the decoder (the encoder goes through them backwards, so that it is already at a
             hop of 8 samples after its first, cheapest layer); their product is the hop of the bottom, in samples.
+        causal: Convolutions look back only, so that blocks with a second of context give what the whole gives.
+        lstm: Recurrent layers at the bottom; with any, what is far back is heard too, and blocks only come close.
+        whiten: Both networks hear speech at unit loudness in each band, not as it is.
     """
 
     nbits: int = 16
     n_filters: int = 12
     dimension: int = 48
     ratios: tuple[int, ...] = (2, 4, 5, 8)
+    causal: bool = True
+    lstm: int = 0
+    whiten: bool = True
 
     @property
     def hop(self) -> int:
@@ -53,7 +59,7 @@ class NetworkSize:
         return prod(self.ratios)
 
     def seanet(self) -> SEANetConfig:
-        """AudioSeal's configuration at this size: causal (it can stream), without LSTM and weight norm."""
+        """AudioSeal's configuration at this size, without weight norm."""
         return SEANetConfig(
             channels=1,
             dimension=self.dimension,
@@ -68,11 +74,11 @@ class NetworkSize:
             last_kernel_size=7,
             residual_kernel_size=3,
             dilation_base=2,
-            causal=True,
+            causal=self.causal,
             pad_mode="constant",
             true_skip=True,
             compress=2,
-            lstm=0,
+            lstm=self.lstm,
             disable_norm_outer_blocks=0,
         )
 
@@ -102,7 +108,7 @@ class Networks(nn.Module):
         Raises:
             ValueError: `messages` has another number of frames.
         """
-        hidden = self.generator.encoder(whitened(wave).unsqueeze(1))
+        hidden = self.generator.encoder(self._heard(wave))
         if messages.shape[1] != hidden.shape[2]:
             raise ValueError(f"{messages.shape[1]} messages for {hidden.shape[2]} frames")
         # AudioSeal's own MsgProcessor sums one embedding for each bit too, but for one message in all.
@@ -121,8 +127,11 @@ class Networks(nn.Module):
         Returns:
             float32[batch, 2 + nbits, samples]: absent, present, then one row for each bit.
         """
-        logits: Tensor = self.detector.detector(whitened(wave).unsqueeze(1))
+        logits: Tensor = self.detector.detector(self._heard(wave))
         return logits[..., : wave.shape[-1]]
+
+    def _heard(self, wave: Tensor) -> Tensor:
+        return (whitened(wave) if self.size.whiten else wave).unsqueeze(1)
 
 
 def _keep_variance(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from vivavoce.watermark.code import Code
 from vivavoce.watermark.keyed.embedding import REACH, carve
 from vivavoce.watermark.keyed.layout import COLUMNS, GROUP_COLUMNS, Layout
 from vivavoce.watermark.keyed.spectrum import COLUMN
-from vivavoce.watermark.level import HOP, set_level
+from vivavoce.watermark.level import HOP
 from vivavoce.watermark.listening import check
 from vivavoce.watermark.networks import SAMPLE_RATE, Networks
 from vivavoce.watermark.weights import Settings
@@ -104,15 +104,13 @@ class MarkStream:
         self._first = max(0, end - BEFORE)
         return np.asarray(kept, dtype=np.float32)
 
-    @torch.inference_mode()
     def _learned(self, wave: Samples, first: int) -> Samples:
         hop = self.networks.size.hop
         columns = (first + hop * np.arange(-(-len(wave) // hop))) // COLUMN
         groups = (self._start + columns) % COLUMNS // GROUP_COLUMNS
         messages = torch.from_numpy(self._messages[groups].astype(np.int64)).to(self.device).unsqueeze(0)
         sound = torch.from_numpy(wave).to(self.device).unsqueeze(0)
-        raw = self.networks.raw_mark(sound, messages)
-        return np.asarray(set_level(raw, sound, self.settings.level_db)[0].cpu().numpy())
+        return np.asarray(learned.mark_of(self.networks, sound, messages, self.settings.level_db)[0].cpu().numpy())
 
     def _keyed(self, wave: Samples, first: int, start: int, end: int) -> Samples:
         """The keyed mark for `wave`, which begins at sample `first`; right between `start` and `end`."""

@@ -23,7 +23,7 @@ class Settings:
 
     Attributes:
         model_id: Their name, for records.
-        level_db: Speech over mark at strength 1.0.
+        level_db: Speech over mark at strength 1.0; None: the generator sets the level itself.
         threshold: Score from which on a mark counts as found; from calibration.
         training: How they were made (command, seed, steps); for readers, not for the code.
         bit_temperature: Divisor of the bits' logits, so that their confidence is no greater than they deserve.
@@ -32,7 +32,7 @@ class Settings:
 
     model_id: str
     size: NetworkSize
-    level_db: float
+    level_db: float | None
     threshold: float
     training: dict[str, Any]
     bit_temperature: float = 1.0
@@ -87,7 +87,7 @@ def _settings(config: dict[str, Any]) -> Settings:
     return Settings(
         str(config["model_id"]),
         size,
-        float(config["level_db"]),
+        None if config["level_db"] is None else float(config["level_db"]),
         threshold,
         dict(config["training"]),
         temperature,

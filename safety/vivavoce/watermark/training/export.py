@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vivavoce.watermark.keyed.tracks import ENOUGH
-from vivavoce.watermark.learned import frames_of, highest
-from vivavoce.watermark.level import HOP, set_level
+from vivavoce.watermark.learned import frames_of, highest, mark_of
+from vivavoce.watermark.level import HOP
 from vivavoce.watermark.networks import SAMPLE_RATE, Networks, NetworkSize
 from vivavoce.watermark.training.codecs import named
 from vivavoce.watermark.training.cuts import draw_messages, spoken
@@ -114,8 +114,8 @@ def read_run(run: Path) -> Trained:
     return Trained(networks.eval().requires_grad_(requires_grad=False), plan, state["progress"])
 
 
-def calibrate(trained: Trained, level_db: float, clips: Iterable[Wave]) -> Calibration:
-    """Score each clip (float32[samples], 16 kHz) with each edit, unmarked and marked at `level_db`."""
+def calibrate(trained: Trained, level_db: float | None, clips: Iterable[Wave]) -> Calibration:
+    """Score each clip (float32[samples], 16 kHz) with each edit, unmarked and marked (level: see `Settings`)."""
     edits = [*EDITS, *(named(name) for name in trained.plan["edits"])]
     disguises = [named(name) for name in trained.plan["disguises"]]
     unmarked, marked, logits = [], [], []
@@ -148,7 +148,7 @@ def held_out_clips(folders: Sequence[Path], most: int) -> Iterator[Wave]:
         yield read_16k(file)[: int(CLIP_SECONDS * SAMPLE_RATE)]
 
 
-def write(folder: Path, trained: Trained, name: str, level_db: float, scores: Calibration) -> None:
+def write(folder: Path, trained: Trained, name: str, level_db: float | None, scores: Calibration) -> None:
     """Write the networks as a folder of weights called `name`."""
     training = {
         "plan": trained.plan,
@@ -162,13 +162,12 @@ def write(folder: Path, trained: Trained, name: str, level_db: float, scores: Ca
 
 
 def _marked(
-    networks: Networks, wave: Tensor, level_db: float, rng: np.random.Generator
+    networks: Networks, wave: Tensor, level_db: float | None, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The marked wave, its messages int64[groups, nbits], and int64[frames of 10 ms] the group of each."""
     hop = networks.size.hop
     messages, groups = draw_messages(1, -(-wave.shape[-1] // hop), networks.size.nbits, rng)
-    with torch.inference_mode():
-        mark = set_level(networks.raw_mark(wave, spoken(messages, groups)), wave, level_db)
+    mark = mark_of(networks, wave, spoken(messages, groups), level_db)
     return wave + mark, messages[0], groups[0].repeat_interleave(hop // HOP)
 
 
