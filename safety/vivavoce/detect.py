@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
@@ -107,7 +106,7 @@ def _detector(weights: Path | None) -> Iterator[_Detector]:
         marker = Marker.load(weights, secret=secret)
         registry = _registry(settings) if secret is not None else None
         roots = trusted_roots(settings)
-    except (MarkError, LedgerError, ProvenanceError, SQLAlchemyError, ValidationError) as error:
+    except (MarkError, LedgerError, ProvenanceError, SQLAlchemyError) as error:
         _err.print(f"[bold red]The detector cannot be loaded:[/] {escape(str(error))}")
         raise typer.Exit(_FAILED) from error
     if secret is None:

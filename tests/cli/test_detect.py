@@ -188,13 +188,6 @@ def test_broken_keys_or_registry_give_no_verdict(house: House, tmp_path: Path) -
         (tmp_path / "keys/mark_key.key").unlink(missing_ok=True)
 
 
-def test_half_of_the_certificates_settings_gives_no_verdict(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VIVAVOCE_C2PA_CHAIN", "chain.pem")
-    done = house.run("marked.wav")
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert "VIVAVOCE_C2PA_KEY" in done.stderr
-
-
 def test_several_files_in_a_table(house: House) -> None:
     done = house.run("marked.wav", "original[1].wav", "faster.wav")
     assert done.exit_code == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,18 +24,46 @@ from vivavoce.settings import ApiSettings
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"VIVAVOCE_WAIT_SECONDS": "soon"}, "VIVAVOCE_WAIT_SECONDS"),
-        ({"VIVAVOCE_MAX_BODY_BYTES": "1"}, "VIVAVOCE_MAX_BODY_BYTES"),
         ({"VIVAVOCE_DATABASE_URL": "mysql://x"}, "database"),
         ({"VIVAVOCE_OBJECTS_URL": "ftp://x"}, "ftp://x"),
     ],
 )
-def test_bad_settings_are_refused_by_name(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+def test_what_settings_name_must_be_there(tmp_path: Path, settings: dict[str, str], said: str) -> None:
     app = typer.Typer()
     app.command()(serve)
     done = CliRunner().invoke(app, ["--port", "1"], env={"VIVAVOCE_HOME": str(tmp_path / "home")} | settings)
     assert done.exit_code == 2 and said in done.stderr, done.output
     assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        ("serve", "VIVAVOCE_WAIT_SECONDS", "soon"),
+        ("serve", "VIVAVOCE_MAX_BODY_BYTES", "1"),
+        ("worker", "VIVAVOCE_LEASE_SECONDS", "-1"),
+        ("worker", "VIVAVOCE_C2PA_CHAIN", "chain.pem"),  # and neither the key nor the roots
+        (f"detect {__file__}", "VIVAVOCE_C2PA_CHAIN", "chain.pem"),
+    ],
+)
+def test_wrong_settings_are_told_by_name_and_end_the_command(
+    tmp_path: Path, command: str, name: str, value: str
+) -> None:
+    environment = os.environ | {"VIVAVOCE_HOME": str(tmp_path / "home"), "COLUMNS": "200", name: value}
+    words = [sys.executable, "-m", "vivavoce.cli", *command.split()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, "") and name in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "pydantic" not in done.stderr
+
+
+def test_a_worker_whose_settings_are_wrong_is_not_started_again(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit(2)"
+    supervisor = Supervisor((sys.executable, "-c", code))
+    supervisor.start()
+    supervisor._thread.join(timeout=30)
+    assert not supervisor._thread.is_alive() and starts.read_text() == "x"
+    supervisor.stop()
 
 
 def test_the_first_key_is_made_once(tmp_path: Path) -> None:

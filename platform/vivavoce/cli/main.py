@@ -9,9 +9,13 @@ from importlib.metadata import EntryPoint, entry_points, requires
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 GROUP = "vivavoce.commands"
+BAD_SETTINGS = 2
+"""Exit status where settings are wrong, as where options are: starting again would not help."""
 
 # Imported names that differ from their distribution's.
 _DISTRIBUTIONS = {"multipart": "python-multipart", "starlette": "fastapi", "omegaconf": "audioseal"}
@@ -25,6 +29,13 @@ def main() -> None:
     except ModuleNotFoundError as error:
         _err.print(f"[bold red]Not installed here:[/] {missing(error)}", highlight=False)
         raise SystemExit(1) from error
+    except ValidationError as error:
+        if not error.title.endswith("Settings"):
+            raise
+        for wrong in error.errors():
+            name = "_".join(["VIVAVOCE", *(str(part) for part in wrong["loc"])]).upper()
+            _err.print(f"[bold red]Wrong setting:[/] {escape(name)}: {escape(wrong['msg'])}", highlight=False)
+        raise SystemExit(BAD_SETTINGS) from error
 
 
 def missing(error: ModuleNotFoundError) -> str:

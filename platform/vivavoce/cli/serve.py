@@ -15,11 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vivavoce.audit.errors import AuditError
 from vivavoce.cli.first_run import prepare
+from vivavoce.cli.main import BAD_SETTINGS
 from vivavoce.cli.supervisor import Supervisor
 from vivavoce.ledger.errors import LedgerError
 from vivavoce.settings import ApiSettings
 
-_BAD_SETTINGS = 2
 _out = Console(soft_wrap=True, highlight=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -39,14 +39,11 @@ def serve(
         settings = ApiSettings()
         first_key = prepare(settings)
         application = create_app(settings)
-    except ValidationError as error:
-        for wrong in error.errors():
-            name = "VIVAVOCE_" + "_".join(str(part) for part in wrong["loc"]).upper()
-            _err.print(f"[bold red]{escape(name)}[/]: {escape(wrong['msg'])}")
-        raise typer.Exit(_BAD_SETTINGS) from error
+    except ValidationError:
+        raise  # is a ValueError, and told in one place for all commands
     except (LedgerError, AuditError, SQLAlchemyError, ValueError, OSError) as error:
         _err.print(f"[bold red]Cannot start:[/] {escape(str(error))}")
-        raise typer.Exit(_BAD_SETTINGS) from error
+        raise typer.Exit(BAD_SETTINGS) from error
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if first_key is not None:
         _out.print(f"First API key, shown this once: {first_key}", markup=False)

@@ -1,4 +1,4 @@
-"""The local worker of `vivavoce serve`: a child process that is started again when it ends by itself."""
+"""The local worker of `vivavoce serve`: a child process, started again when it ends, if that can help."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 import time
 
 import structlog
+
+from vivavoce.cli.main import BAD_SETTINGS
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -57,6 +59,9 @@ class Supervisor:
                 return
             status = process.wait()
             if self._stopping.is_set():
+                return
+            if status == BAD_SETTINGS:
+                _log.error("worker_cannot_start", status=status)
                 return
             pause = _FIRST_PAUSE_SECONDS if time.monotonic() - began > _HEALTHY_SECONDS else pause
             _log.error("worker_ended", status=status, restart_in_seconds=pause)
