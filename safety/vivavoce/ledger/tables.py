@@ -119,6 +119,10 @@ class Tenant(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime]
+    profile: Mapped[str] = mapped_column(String(8), default="max", server_default="max")
+    """Compliance profile, of `policy/profiles`."""
+    least_assurance: Mapped[str | None] = mapped_column(String(16))
+    """What this tenant asks of consents beyond its profile."""
 
 
 class ApiKey(Base):
@@ -176,6 +180,16 @@ class Consent(Base):
     revoked_at: Mapped[datetime | None]
     revoked_reason: Mapped[str | None] = mapped_column(String(500))
     leaf_index: Mapped[int | None]
+    renews: Mapped[str | None] = mapped_column(refers_to("consent.id"))
+    """The earlier consent whose voices this one has taken over."""
+    suspended_by: Mapped[str | None] = mapped_column(String(8))
+    """`tenant` or `admin`: only an admin lifts what an admin has suspended."""
+    guardian_sealed: Mapped[bytes | None]
+    """Name of who consented for a minor."""
+    guardian_relationship: Mapped[str | None] = mapped_column(String(20))
+    guardian_assurance: Mapped[str | None] = mapped_column(String(16))
+    purged_at: Mapped[datetime | None]
+    """When its recordings were deleted because their time was over."""
 
 
 class Voice(Base):
@@ -189,6 +203,8 @@ class Voice(Base):
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    standing: Mapped[str] = mapped_column(String(8), default="ready", server_default="ready")
+    """`ready`, or `review` or `refused` where it sounds like somebody who must be protected."""
 
 
 class ReferenceClip(Base):
@@ -272,6 +288,8 @@ class Output(Base):
     created_at: Mapped[datetime]
     withheld_at: Mapped[datetime | None]
     withheld_reason: Mapped[str | None] = mapped_column(String(60))
+    deleted_at: Mapped[datetime | None]
+    """When its sound was deleted, at the speaker's word or because its time was over. The row stays for its proof."""
 
 
 class AuditLeaf(Base):
