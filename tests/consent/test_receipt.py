@@ -14,12 +14,12 @@ from joserfc import jws
 from joserfc.jwk import OKPKey
 from tests.consent.world import NOW, World, on_sqlite
 
+from vivavoce.audit.documents import ALGORITHM, Keys, Kind, header, signer
 from vivavoce.audit.entries import Entry
-from vivavoce.audit.errors import LogUnavailable, NoteInvalid
+from vivavoce.audit.errors import DocumentBroken, LogUnavailable, NoteInvalid
 from vivavoce.audit.tags import Tag
 from vivavoce.consent import ConsentRefused
-from vivavoce.consent.errors import ReceiptBroken
-from vivavoce.consent.receipt import ALGORITHM, Keys, Receipt, header, signer
+from vivavoce.consent.receipt import Receipt
 from vivavoce.consent.receipt_check import Checked, check_receipt
 from vivavoce.consent.receipt_issue import issue_receipt
 from vivavoce.ledger.envelope import destroy_subject_key
@@ -51,12 +51,14 @@ def erase(world: World, consent: str) -> None:
 def signed_again(world: World, receipt: dict[str, Any]) -> str:
     """What somebody with the receipts' signing key, but not the log's, can make."""
     key = OKPKey.import_key(signer(world.keyring))
-    token = jws.serialize_compact(dict(header(keys(world).receipts)), rfc8785.dumps(receipt), key, [ALGORITHM])
+    token = jws.serialize_compact(
+        dict(header(keys(world).documents, Kind.RECEIPT)), rfc8785.dumps(receipt), key, [ALGORITHM]
+    )
     return json.dumps({"receipt": receipt, "signature": jws.detach_content(token)})
 
 
 def broken(world: World, text: str) -> str:
-    with pytest.raises(ReceiptBroken) as caught:
+    with pytest.raises(DocumentBroken) as caught:
         check(world, text)
     return caught.value.place
 
@@ -172,8 +174,8 @@ def test_another_installations_key_does_not_fit(world: World, tmp_path: Path) ->
     other = KeyRing.open(tmp_path / "other", create=True)
     text = issue(world, world.consent())
     strangers = Keys.of(other, world.log.origin)
-    for mixed, place in ((strangers, "signature"), (Keys(strangers.log, keys(world).receipts), "checkpoint")):
-        with pytest.raises(ReceiptBroken) as caught:
+    for mixed, place in ((strangers, "signature"), (Keys(strangers.log, keys(world).documents), "checkpoint")):
+        with pytest.raises(DocumentBroken) as caught:
             check_receipt(text.encode(), mixed)
         assert caught.value.place == place
 
@@ -183,8 +185,8 @@ def test_a_grants_signature_is_no_receipts(world: World) -> None:
     """Each kind of token has its own key and its own header."""
     receipt = json.loads(issue(world, world.consent()))["receipt"]
     for key, head in (
-        (world.keyring.grant_signer, header(keys(world).receipts)),
-        (world.keyring.log_signer, header(keys(world).receipts)),
+        (world.keyring.grant_signer, header(keys(world).documents, Kind.RECEIPT)),
+        (world.keyring.log_signer, header(keys(world).documents, Kind.RECEIPT)),
         (signer(world.keyring), {"alg": ALGORITHM, "typ": "vivavoce-grant"}),
     ):
         token = jws.serialize_compact(dict(head), rfc8785.dumps(receipt), OKPKey.import_key(key), [ALGORITHM])

@@ -41,6 +41,20 @@ class BundleBroken(AuditError):
         self.reason = reason
 
 
+class DocumentBroken(AuditError):
+    """A signed document does not hold.
+
+    Attributes:
+        place: What is wrong.
+        reason: How.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        self.reason = reason
+
+
 class ProofInvalid(AuditError):
     """A tlog-proof is malformed or does not prove what it should."""
 

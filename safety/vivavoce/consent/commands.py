@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from vivavoce.audit.errors import AuditError, NoteInvalid
+from vivavoce.audit.documents import Keys
+from vivavoce.audit.errors import AuditError, DocumentBroken, NoteInvalid
 from vivavoce.audit.log import Log
-from vivavoce.consent.errors import ConsentError, ReceiptBroken
-from vivavoce.consent.receipt import Keys
+from vivavoce.consent.errors import ConsentError
 from vivavoce.consent.receipt_check import Checked, check_receipt
 from vivavoce.consent.receipt_issue import issue_receipt
 from vivavoce.ledger.database import Database
@@ -59,7 +59,7 @@ def verify(
     try:
         keys = Keys.parse(key.read_text(errors="replace"))
         checked = check_receipt(receipt.read_bytes(), keys)
-    except ReceiptBroken as error:
+    except DocumentBroken as error:
         _err.print(f"[bold white on red] NOT VERIFIED [/] [bold]{escape(error.place)}[/]: {escape(error.reason)}")
         _err.print("This receipt was altered, damaged, or made by somebody else. Do not rely on anything in it.")
         raise typer.Exit(1) from error

@@ -34,23 +34,13 @@ class ConsentRefused(ConsentError):
     """
 
 
+class LinkRefused(ConsentError):
+    """A subject link opens nothing. Codes: link_unknown, link_expired, link_revoked; a stranger is told none of them."""
+
+
 class GrantRefused(ConsentError):
     """A grant does not permit this job.
 
     Codes: grant_forged (not signed by us, or not a grant), grant_expired (outside its time), grant_mismatch (for
     another job or another request).
     """
-
-
-class ReceiptBroken(ConsentError):
-    """A receipt does not hold. Code: receipt_broken.
-
-    Attributes:
-        place: What is wrong.
-        reason: How.
-    """
-
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__("receipt_broken", f"{place}: {reason}")
-        self.place = place
-        self.reason = reason

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import rfc8785
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 from pydantic import ValidationError
 
-from vivavoce.audit import merkle
-from vivavoce.audit.errors import NoteInvalid
-from vivavoce.audit.notes import Checkpoint
+from vivavoce.audit.documents import Keys, Kind, open_signed, proven
+from vivavoce.audit.errors import DocumentBroken
 from vivavoce.audit.tags import Tag
-from vivavoce.consent.errors import ConsentInvalid, ReceiptBroken
-from vivavoce.consent.receipt import ALGORITHM, SCHEMA, Keys, Receipt, Wording, header
+from vivavoce.consent.errors import ConsentInvalid
+from vivavoce.consent.receipt import SCHEMA, Receipt, Wording
 from vivavoce.consent.statements.catalogue import notice, statement
 from vivavoce.ledger.tables import ConsentStatus
 
-MAX_BYTES = 1_000_000
-"""A receipt has some 10 kB."""
 _ENDED_BY = {Tag.CONSENT_REVOKE: ConsentStatus.REVOKED, Tag.SUBJECT_ERASE: ConsentStatus.ERASED}
 
 
@@ -40,75 +32,20 @@ def check_receipt(data: bytes, keys: Keys) -> Checked:
     """Check a receipt: signature, the log's signed head, each entry's place in it, and that all say the same.
 
     Raises:
-        ReceiptBroken: Names what is wrong.
+        DocumentBroken: Names what is wrong.
     """
-    said, signature = _read(data)
-    _require_signed(said, signature, keys)
+    said = open_signed(data, Kind.RECEIPT, keys)
     try:
         receipt = Receipt.model_validate_json(json.dumps(said))
     except ValidationError as error:
-        raise ReceiptBroken("form", "signed, but not a receipt of a form that this program knows") from error
+        raise DocumentBroken("form", "signed, but not a receipt of a form that this program knows") from error
     if receipt.schema_version != SCHEMA:
-        raise ReceiptBroken("form", f"of the form {receipt.schema_version!r}, which this program does not know")
-    size, leaves = _proven(receipt, keys)
+        raise DocumentBroken("form", f"of the form {receipt.schema_version!r}, which this program does not know")
+    size, leaves = proven(receipt.log, keys)
     _require_agreement(receipt, leaves)
     _require_status(receipt, leaves)
     _require_known(receipt)
     return Checked(receipt, size)
-
-
-def _read(data: bytes) -> tuple[dict[str, Any], str]:
-    if len(data) > MAX_BYTES:
-        raise ReceiptBroken("file", f"more than {MAX_BYTES} bytes are no receipt")
-    try:
-        file = json.loads(data, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ReceiptBroken("file", "not JSON, or a name stands in it twice") from error
-    if not isinstance(file, dict) or set(file) != {"receipt", "signature"}:
-        raise ReceiptBroken("file", "not a receipt and its signature")
-    said, signature = file["receipt"], file["signature"]
-    if not isinstance(said, dict) or not isinstance(signature, str):
-        raise ReceiptBroken("file", "not a receipt and its signature")
-    return said, signature
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice: two programs would read two things")
-    return found
-
-
-def _require_signed(said: dict[str, Any], signature: str, keys: Keys) -> None:
-    try:
-        key = OKPKey.import_key(keys.receipts.key)
-        opened = jws.deserialize_compact(signature, key, [ALGORITHM], payload=rfc8785.dumps(said))
-        headers = opened.headers()
-    except (JoseError, ValueError, TypeError, RecursionError) as error:
-        raise ReceiptBroken("signature", f"not signed by {keys.receipts.name}, or altered since") from error
-    if headers != header(keys.receipts):
-        raise ReceiptBroken("signature", "signed, but not as a receipt")
-
-
-def _proven(receipt: Receipt, keys: Keys) -> tuple[int, list[dict[str, Any]]]:
-    """Check the log's head and each entry's place in it; returns the log's size and what the entries say."""
-    try:
-        head = Checkpoint.open(receipt.log.checkpoint, keys.log)
-    except NoteInvalid as error:
-        raise ReceiptBroken("checkpoint", str(error)) from error
-    leaves = []
-    for entry in receipt.log.entries:
-        place = f"log entry {entry.index}"
-        data = entry.data.encode()
-        try:
-            path = [base64.b64decode(part, validate=True) for part in entry.path]
-            leaf = json.loads(data)
-        except ValueError as error:
-            raise ReceiptBroken(place, "malformed") from error
-        if not merkle.verify_inclusion(merkle.leaf_hash(data), entry.index, head.size, path, head.root):
-            raise ReceiptBroken(place, f"not in the log whose head of {head.size} entries was signed")
-        leaves.append(leaf)
-    return head.size, leaves
 
 
 def _require_agreement(receipt: Receipt, leaves: list[dict[str, Any]]) -> None:
@@ -116,27 +53,27 @@ def _require_agreement(receipt: Receipt, leaves: list[dict[str, Any]]) -> None:
     tags = [leaf["tag"] for leaf in leaves]
     between = set(tags[1:-1])
     if tags[:1] != [Tag.CONSENT_CREATE] or tags[-1] != Tag.CONSENT_READ or not between <= set(_ENDED_BY):
-        raise ReceiptBroken("log entries", "not the giving of a consent, what ended it, and this receipt's issue")
+        raise DocumentBroken("log entries", "not the giving of a consent, what ended it, and this receipt's issue")
     if leaves[-1]["refs"].get("receipt") != receipt.receipt_id:
-        raise ReceiptBroken("log entries", "the last one is the issue of another receipt")
+        raise DocumentBroken("log entries", "the last one is the issue of another receipt")
     for leaf in leaves:
         refs = leaf["refs"]
         same = refs.get("consent", receipt.record_id) == receipt.record_id
         if not same or refs.get("subject", receipt.pii_principal_id) != receipt.pii_principal_id or not refs:
-            raise ReceiptBroken(f"log entry {leaf['index']}", "about another consent")
+            raise DocumentBroken(f"log entry {leaf['index']}", "about another consent")
     events = [(event.event_type, event.event_time, event.entity_id, event.leaf) for event in receipt.events]
     if events != [(x["tag"], datetime.fromisoformat(x["time"]), x["actor"], x["index"]) for x in leaves]:
-        raise ReceiptBroken("events", "not those of the log entries")
+        raise DocumentBroken("events", "not those of the log entries")
     controller = [party.party_id for party in receipt.parties if party.party_role == "PII controller"]
     if controller != [leaves[0]["tenant"]]:
-        raise ReceiptBroken("parties", "the log names another controller")
+        raise DocumentBroken("parties", "the log names another controller")
     given, issued = leaves[0]["facts"], leaves[-1]["facts"]
     if issued.get("status") != receipt.status or datetime.fromisoformat(issued["issued_at"]) != receipt.issued_at:
-        raise ReceiptBroken("status", "the log says something else of the time of issue")
+        raise DocumentBroken("status", "the log says something else of the time of issue")
     for name, claimed in _facts(receipt).items():
         logged = given.get(name)
         if (datetime.fromisoformat(logged) if isinstance(claimed, datetime) else logged) != claimed:
-            raise ReceiptBroken(name, "the log says something else")
+            raise DocumentBroken(name, "the log says something else")
 
 
 def _require_status(receipt: Receipt, leaves: list[dict[str, Any]]) -> None:
@@ -150,7 +87,7 @@ def _require_status(receipt: Receipt, leaves: list[dict[str, Any]]) -> None:
         ConsentStatus.ERASED: True,
     }
     if not fits.get(receipt.status, not ended):
-        raise ReceiptBroken("status", f"{receipt.status} does not follow from the log entries and the dates")
+        raise DocumentBroken("status", f"{receipt.status} does not follow from the log entries and the dates")
 
 
 def _require_known(receipt: Receipt) -> None:
@@ -166,7 +103,7 @@ def _require_known(receipt: Receipt) -> None:
             # Released after this program; the log's signed entry still pins the statement's digest.
             continue
         if text.sha256 != known.sha256:
-            raise ReceiptBroken(text.id, "its wording is not the one that was released under this version")
+            raise DocumentBroken(text.id, "its wording is not the one that was released under this version")
 
 
 def _facts(receipt: Receipt) -> dict[str, Any]:

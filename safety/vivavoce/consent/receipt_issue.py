@@ -9,25 +9,21 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from vivavoce.audit.documents import Kind, evidence, sign
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.errors import NoSuchProof
 from vivavoce.audit.log import Log
-from vivavoce.audit.notes import Checkpoint
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.errors import ConsentRefused
 from vivavoce.consent.receipt import (
     SCHEMA,
     Event,
-    LogEvidence,
-    Logged,
     Notice,
     Party,
     PiiInformation,
     Processing,
     Receipt,
     Wording,
-    encode_path,
-    sign,
 )
 from vivavoce.consent.service import effective_status, lock_consent
 from vivavoce.consent.statements.catalogue import catalogue, statement
@@ -73,7 +69,7 @@ def issue_receipt(session: Session, log: Log, keyring: KeyRing, consent_id: str,
     refs = {"consent": consent.id, "receipt": receipt_id}
     facts = {"status": str(status), "issued_at": now.isoformat()}
     issued = log.append(session, Entry(Tag.CONSENT_READ, consent.tenant_id, actor, refs, facts))
-    entries = _evidence(session, log, [consent.leaf_index, *_ends(session, consent), issued])
+    entries = evidence(session, log, [consent.leaf_index, *_ends(session, consent), issued])
     tenant = session.get_one(Tenant, consent.tenant_id)
     receipt = Receipt(
         schema_version=SCHEMA,
@@ -90,7 +86,7 @@ def issue_receipt(session: Session, log: Log, keyring: KeyRing, consent_id: str,
         events=tuple(_event(json.loads(entry.data)) for entry in entries.entries),
         log=entries,
     )
-    return sign(receipt, keyring, log.origin)
+    return sign(receipt, Kind.RECEIPT, keyring, log.origin)
 
 
 def _ends(session: Session, consent: Consent) -> list[int]:
@@ -108,20 +104,6 @@ def _concerns(leaf: dict[str, Any], consent: Consent) -> bool:
     if leaf["tag"] == Tag.SUBJECT_ERASE:
         return bool(refs.get("subject") == consent.subject_id)
     return bool(refs.get("consent") == consent.id)
-
-
-def _evidence(session: Session, log: Log, indices: list[int]) -> LogEvidence:
-    note = log.checkpoint(session)
-    size = Checkpoint.open(note, log.verifier).size
-    entries = tuple(
-        Logged(
-            index=index,
-            data=session.get_one(AuditLeaf, index).data.decode(),
-            path=encode_path(log.inclusion(session, index, size)),
-        )
-        for index in indices
-    )
-    return LogEvidence(checkpoint=note, entries=entries)
 
 
 def _event(leaf: dict[str, Any]) -> Event:
