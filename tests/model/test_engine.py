@@ -172,16 +172,16 @@ def test_a_bad_request_fails_alone(engine: Engine, alone: list[Generated]) -> No
 
 
 def test_a_batch_that_breaks_is_answered_and_the_engine_goes_on(model: VoiceModel) -> None:
-    """An error in the middle of a step reaches all callers in the batch; the next request runs."""
+    """An error in the middle of every step reaches all callers in the batch; the next request runs."""
     engine = Engine(model, max_rows=4)
-    original = model.lm.decode_patches
-    model.lm.decode_patches = lambda *_: (_ for _ in ()).throw(MemoryError("no memory left"))  # type: ignore[method-assign]
+    original = model.packed.patches.draw
+    model.packed.patches.draw = lambda *_: (_ for _ in ()).throw(MemoryError("no memory left"))  # type: ignore[method-assign]
     try:
         broken = [engine.submit(request) for request in REQUESTS[:2]]
         for future in broken:
             assert isinstance(future.exception(PATIENCE), MemoryError)
     finally:
-        model.lm.decode_patches = original  # type: ignore[method-assign]
+        model.packed.patches.draw = original  # type: ignore[method-assign]
     assert engine.submit(REQUESTS[1]).result(PATIENCE).seconds > 0
     engine.close()
 

@@ -183,9 +183,9 @@ def test_a_row_that_overflows_leaves_its_neighbour_alone() -> None:
     wishes = [Continuation(prompt, 6, TaskSampling(GREEDY, GREEDY), frozenset()) for prompt in prompts]
     broken, sound = (decoder.join(wish) for wish in wishes)
     decoder.step()
-    assert decoder._state is not None
+    assert broken.heads is not None
     with torch.inference_mode():
-        decoder._state.logits[0, 7] = torch.nan
+        broken.heads[0][7] = torch.nan
     assert decoder.step() == [broken]
     while decoder.rows:
         decoder.step()

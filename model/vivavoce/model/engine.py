@@ -48,7 +48,7 @@ class Engine:
         self.rows_peak = 0
         self._model = model
         self._max_rows = max_rows
-        self._decoder = Decoder(model.lm)
+        self._decoder = Decoder(model.packed)
         self._running: list[_Running] = []
         self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._closing = False
@@ -132,10 +132,13 @@ class Engine:
         except Exception as error:  # nobody knows whose fault it is: the batch ends, the engine goes on
             for one in self._running:
                 one.ticket.future.set_exception(error)
-            self._running, self._decoder = [], Decoder(self._model.lm)
+            self._running, self._decoder = [], Decoder(self._model.packed)
             return
         for one in [one for one in self._running if one.row in done]:
             self._running.remove(one)
+            if one.row.error is not None:
+                one.ticket.future.set_exception(one.row.error)
+                continue
             try:
                 one.ticket.future.set_result(self._model.read(one.plan, one.row))
             except Exception as error:  # as above: this request's

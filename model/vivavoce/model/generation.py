@@ -1,7 +1,8 @@
 """Continuing many sequences in one batch; rows join and leave between two groups.
 
-Each row is prefilled alone, so its prompt sees the same arithmetic as in a single run; then all rows advance by one
-group per step, some with a text id, some with a patch. Every row draws from its own generator.
+Each prompt is taken in alone, in parts of fixed length beside the steps of the others, so that it sees the same
+arithmetic as in a single run; then all rows advance by one group per step, some with a text id, some with a patch.
+Every row draws from its own generator, a fixed count of numbers for each group.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from torch import Tensor
 
 from vivavoce.model.errors import ModelError
 from vivavoce.model.grid import Groups, join_grid, split_grid
-from vivavoce.model.qwen import KVCache
+from vivavoce.model.packed_lm import PackedLM, RowCache
 from vivavoce.model.sampling import Sampler, TaskSampling, uniform_numbers
-from vivavoce.model.script import Script
 
 if TYPE_CHECKING:
     from vivavoce.model.patch_lm import PatchLM
+    from vivavoce.model.script import Reading, Script
 
-Finish = Literal["stop", "length", "broken"]
+Finish = Literal["stop", "length", "broken", "failed"]
+
+PREFILL = 128  # groups of one prompt that are taken in between two steps of the batch
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Continuation:
         generator: the row's own source of chance; None: the process's.
         min_groups: no stop id comes before so many groups.
         script: what each group must be, as far as it says; as long as `max_groups`.
+        reading: which text ids may come next.
     """
 
     prompt: Tensor
@@ -46,20 +50,41 @@ class Continuation:
     generator: torch.Generator | None = None
     min_groups: int = 0
     script: Script | None = None
+    reading: Reading | None = None
 
 
 @dataclass(eq=False)
 class Row:
-    """One sequence in the batch and what it has generated so far; "broken" when its numbers were not finite."""
+    """One sequence in the batch and what it has generated so far.
+
+    Attributes:
+        finished: why it ended; "broken": its numbers were not finite; "failed": see `error`.
+        paused: stays in the batch and is left out of its steps.
+        prompt: what is still to be taken in; None when the row is being continued.
+        cache: its keys and values.
+        heads: text logits[vocab] and start[width] of the next patch.
+    """
 
     continuation: Continuation
+    prompt: Groups | None
+    cache: RowCache
     text: list[int] = field(default_factory=list)
     codes: list[Tensor] = field(default_factory=list)
     finished: Finish | None = None
+    error: Exception | None = None
+    paused: bool = False
+    heads: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    _numbers: Tensor | None = field(default=None, repr=False)
 
     def grid(self) -> Tensor:
         """The continuation as a grid int64[1 + channels, group_size * n] on the CPU."""
         return join_grid(Groups(torch.tensor(self.text, dtype=torch.int64), torch.stack(self.codes)))
+
+    def numbers(self, count: int) -> Tensor:
+        """float64[count] that the next group is drawn with; the same until it is added, should a step be repeated."""
+        if self._numbers is None:
+            self._numbers = uniform_numbers(count, self.continuation.generator)
+        return self._numbers
 
     def scripted(self, drawn: int) -> int:
         """The next text id: the script's, or the one drawn."""
@@ -73,61 +98,44 @@ class Row:
             return None
         return script.groups.codes[len(self.text)]
 
-    def end_after(self, text_id: int) -> None:
-        """Decide whether the group just added was the last."""
-        script = self.continuation.script
-        if len(self.text) == len(script) if script is not None else text_id in self.continuation.stop_ids:
-            self.finished = "stop"
-        elif len(self.text) >= self.continuation.max_groups:
-            self.finished = "length"
+    def end_after(self, text_id: int) -> Finish | None:
+        """Whether the row ends with this as its next group."""
+        script, groups = self.continuation.script, len(self.text) + 1
+        if groups == len(script) if script is not None else text_id in self.continuation.stop_ids:
+            return "stop"
+        return "length" if groups >= self.continuation.max_groups else None
 
+    def add(self, text_id: int, patch: Tensor) -> None:
+        """Append the next group."""
+        self.finished = self.end_after(text_id)
+        self.text.append(text_id)
+        self.codes.append(patch)
+        self._numbers = None
 
-@dataclass
-class State:
-    """What the batch carries from one group to the next: cache, text logits[rows, vocab], patch start[rows, width]."""
-
-    cache: KVCache
-    logits: Tensor
-    start: Tensor
-
-    def append(self, other: State) -> None:
-        """Add the rows of another state behind the own ones."""
-        self.cache.append(other.cache)
-        self.logits = torch.cat((self.logits, other.logits))
-        self.start = torch.cat((self.start, other.start))
-
-    def keep(self, rows: list[int]) -> None:
-        """Keep only these rows, in this order."""
-        self.cache.keep(rows)
-        self.logits, self.start = self.logits[rows], self.start[rows]
+    def fail(self, error: Exception) -> None:
+        """End the row with an error."""
+        self.finished, self.error = "failed", error
 
 
 class Decoder:
     """The running batch. Not for several threads: whoever owns the device owns this."""
 
-    def __init__(self, model: PatchLM) -> None:
-        self._model = model
+    def __init__(self, model: PatchLM | PackedLM) -> None:
+        self._model = model if isinstance(model, PackedLM) else PackedLM(model)
         self._zeros = torch.tensor(model.config.zero_ids).repeat(model.config.group_size, 1)
-        self._state: State | None = None
         self.rows: list[Row] = []
 
     @torch.inference_mode()
     def join(self, continuation: Continuation) -> Row:
-        """Prefill a prompt and add its row to the batch.
+        """Add a row to the batch; its prompt is taken in by the next steps.
 
         Raises:
             ModelError: a bad grid, or prompt and continuation do not fit the context.
+            MemoryError, RuntimeError: there is no memory for its keys and values.
         """
         groups = split_grid(continuation.prompt, self._model.config)
         self._check(continuation, len(groups))
-        embedded = self._model.embed_groups(groups)[None]
-        cache = KVCache(self._model.config.backbone, 1, embedded)
-        joined = State(cache, *self._model.heads(self._model.model(embedded, cache)[:, -1]))
-        if self._state is None:
-            self._state = joined
-        else:
-            self._state.append(joined)
-        row = Row(continuation)
+        row = Row(continuation, groups, self._model.cache(len(groups) + continuation.max_groups))
         self.rows.append(row)
         return row
 
@@ -145,86 +153,106 @@ class Decoder:
 
     def leave(self, row: Row) -> None:
         """Take a row out of the batch, finished or not."""
-        self._keep([index for index, other in enumerate(self.rows) if other is not row])
+        self.rows = [other for other in self.rows if other is not row]
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
-        """Advance every row by one group; rows that finished leave the batch and are returned."""
-        broken = self._drop_broken()
-        if self._state is None:
-            return broken
-        text = [row.scripted(drawn) for row, drawn in zip(self.rows, self._draw_text(self._state), strict=True)]
-        codes = self._draw_patches(self._state, text)
-        for row, text_id, patch in zip(self.rows, text, codes, strict=True):
-            row.text.append(text_id)
-            row.codes.append(patch)
-            row.end_after(text_id)
+        """Advance every row by one group, and one prompt by one part; rows that ended leave and are returned."""
+        self._take_in()
+        rows = [row for row in self.rows if row.heads is not None and not (row.finished or row.paused)]
+        try:
+            self._advance(rows)
+        except Exception:
+            for row in rows:  # somebody's fault: each alone, and only who fails again has failed
+                try:
+                    self._advance([row])
+                except Exception as error:
+                    row.fail(error)
         done = [row for row in self.rows if row.finished]
-        going = [index for index, row in enumerate(self.rows) if not row.finished]
-        if done:
-            self._keep(going)
+        self.rows = [row for row in self.rows if not row.finished]
+        return done
+
+    def _take_in(self) -> None:
+        row = next((row for row in self.rows if row.prompt is not None), None)
+        if row is None or row.prompt is None:
+            return
+        part, rest = row.prompt.parted(PREFILL)
+        try:
+            heads = self._model.prefill(part, row.cache)
+        except Exception as error:
+            row.fail(error)
+            return
+        row.prompt = rest
+        if rest is None:
+            row.heads = heads
+
+    def _advance(self, rows: Sequence[Row]) -> None:
+        """Add one group to each row; where this raises, no row has changed."""
+        rows = _finite(rows)
+        if not rows:
+            return
+        logits, start = _heads(rows)
+        shape = self._zeros.shape
+        numbers = torch.stack([row.numbers(1 + shape.numel()) for row in rows]).to(logits.device)
+        text = self._draw_text(rows, logits, numbers[:, 0])
+        codes = self._draw_patches(rows, start, numbers[:, 1:].view(-1, *shape), text)
+        going = [index for index, row in enumerate(rows) if not row.end_after(text[index])]
         if going:
-            self._advance(self._state, Groups(torch.tensor([text[index] for index in going]), codes[going]))
-        return broken + done
+            groups = Groups(torch.tensor([text[index] for index in going]), codes[going])
+            heads = self._model.step(groups, [rows[index].cache for index in going])
+            for index, own_logits, own_start in zip(going, *heads, strict=True):
+                rows[index].heads = own_logits, own_start
+                rows[index].cache.length += 1
+        for row, text_id, patch in zip(rows, text, codes, strict=True):
+            row.add(text_id, patch)
 
-    def _drop_broken(self) -> list[Row]:
-        """Rows whose numbers overflowed leave alone, before anything is drawn from them."""
-        if self._state is None:
-            return []
-        sound: list[bool] = self._state.logits.isfinite().all(-1).tolist()
-        if all(sound):
-            return []
-        broken = [row for row, good in zip(self.rows, sound, strict=True) if not good]
-        for row in broken:
-            row.finished = "broken"
-        self._keep([index for index, good in enumerate(sound) if good])
-        return broken
+    def _draw_text(self, rows: Sequence[Row], logits: Tensor, numbers: Tensor) -> list[int]:
+        sampler = Sampler([row.continuation.sampling.text for row in rows], logits.device)
+        drawn: list[int] = sampler.pick(logits, numbers, _forbidden(rows, logits)).tolist()
+        return [row.scripted(text_id) for row, text_id in zip(rows, drawn, strict=True)]
 
-    def _draw_text(self, state: State) -> list[int]:
-        rows, device = self.rows, state.logits.device
-        sampler = Sampler([row.continuation.sampling.text for row in rows], device)
-        numbers = [uniform_numbers(1, row.continuation.generator).to(device) for row in rows]
-        picked: list[int] = sampler.pick(state.logits, torch.cat(numbers), self._forbidden(state)).tolist()
-        return picked
-
-    def _forbidden(self, state: State) -> Tensor | None:
-        """bool[rows, vocab] of the text ids that may not come next; None where all may."""
-        closed = torch.zeros(state.logits.shape, dtype=torch.bool)
-        for row, line in zip(self.rows, closed, strict=True):
-            if len(row.text) < row.continuation.min_groups:
-                line[list(row.continuation.stop_ids)] = True
-        return closed.to(state.logits.device) if bool(closed.any()) else None
-
-    def _draw_patches(self, state: State, text: Sequence[int]) -> Tensor:
+    def _draw_patches(self, rows: Sequence[Row], start: Tensor, numbers: Tensor, text: Sequence[int]) -> Tensor:
         """int64[rows, group_size, channels] on the CPU: a patch where the text id says so, else "zero" ids."""
-        codes = self._zeros.repeat(len(text), 1, 1)
+        codes = self._zeros.repeat(len(rows), 1, 1)
         speaking = []
-        for index, (row, text_id) in enumerate(zip(self.rows, text, strict=True)):
+        for index, (row, text_id) in enumerate(zip(rows, text, strict=True)):
             given = row.given_patch()
             if given is not None:
                 codes[index] = given
             elif text_id == self._model.special.empty:
                 speaking.append(index)
-        if not speaking:
-            return codes
-        rows, start = [self.rows[index] for index in speaking], state.start[speaking]
-        shape = codes.shape[1:]
-        numbers = [uniform_numbers(shape.numel(), row.continuation.generator).view(shape) for row in rows]
-        uniform = torch.stack([number.to(start.device) for number in numbers])
-        sampler = Sampler([row.continuation.sampling.local for row in rows], start.device)
-        codes[speaking] = self._model.decode_patches(start, sampler, uniform).cpu()
+        if speaking:
+            sampler = Sampler([rows[index].continuation.sampling.local for index in speaking], start.device)
+            codes[speaking] = self._model.patches.draw(start[speaking], sampler, numbers[speaking]).cpu()
         return codes
 
-    def _advance(self, state: State, groups: Groups) -> None:
-        embedded = self._model.embed_groups(groups)[:, None]
-        state.logits, state.start = self._model.heads(self._model.model(embedded, state.cache)[:, 0])
 
-    def _keep(self, indices: list[int]) -> None:
-        self.rows = [self.rows[index] for index in indices]
-        if not self.rows:
-            self._state = None
-        elif self._state is not None:
-            self._state.keep(indices)
+def _heads(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    heads = [row.heads for row in rows if row.heads is not None]
+    return torch.stack([logits for logits, _ in heads]), torch.stack([start for _, start in heads])
+
+
+def _finite(rows: Sequence[Row]) -> list[Row]:
+    """Rows whose numbers are finite; the others end, before anything is drawn from them."""
+    if not rows:
+        return []
+    for row, good in zip(rows, _heads(rows)[0].isfinite().all(-1).tolist(), strict=True):
+        if not good:
+            row.finished = "broken"
+    return [row for row in rows if not row.finished]
+
+
+def _forbidden(rows: Sequence[Row], logits: Tensor) -> Tensor | None:
+    """bool[rows, vocab] of the text ids that may not come next; None where all may."""
+    closed = torch.zeros(logits.shape, dtype=torch.bool)
+    for line, row in zip(closed, rows, strict=True):
+        wish = row.continuation
+        if wish.reading is not None:
+            line[:] = True
+            line[list(wish.reading.open_ids(row.text))] = False
+        if len(row.text) < wish.min_groups:
+            line[list(wish.stop_ids)] = True
+    return closed.to(logits.device) if bool(closed.any()) else None
 
 
 def row_generators(

@@ -33,6 +33,12 @@ class Groups:
     def __len__(self) -> int:
         return len(self.text)
 
+    def parted(self, length: int) -> tuple[Groups, Groups | None]:
+        """The first `length` groups, and the rest; None when there is no rest."""
+        if len(self) <= length:
+            return self, None
+        return Groups(self.text[:length], self.codes[:length]), Groups(self.text[length:], self.codes[length:])
+
 
 def split_grid(grid: Tensor, config: LMConfig) -> Groups:
     """Take a grid apart.

@@ -28,7 +28,7 @@ from vivavoce.model.errors import ModelError
 from vivavoce.model.generation import Continuation, Decoder, row_generators
 from vivavoce.model.grid import Groups, split_grid
 from vivavoce.model.lm_config import LMConfig, SpecialIds, read_lm_folder
-from vivavoce.model.qwen import Backbone, KVCache, QwenStack
+from vivavoce.model.qwen import Backbone, QwenStack
 from vivavoce.model.sampling import GREEDY, Sampler, Sampling, TaskSampling
 
 
@@ -129,12 +129,16 @@ class PatchLM(nn.Module):
         ]
         return torch.stack(columns, dim=-2)
 
+    def code_tables(self) -> list[Tensor]:
+        """Embedding table [size, encoder width] of each channel."""
+        return [table.get_parameter("weight") for table in self.speech_embeddings]
+
     def to_local(self, embedded: Tensor) -> Tensor:
         """Bring code embeddings to the patch decoder's width."""
         return embedded if self.speech_embeddings_to_local is None else self.speech_embeddings_to_local(embedded)
 
     def decode_patches(self, start: Tensor, sampler: Sampler, uniform: Tensor) -> Tensor:
-        """Draw one patch per row.
+        """Draw one patch per row, one step after the other anew: what `PatchDecoder` computes, to be read and compared.
 
         Args:
             start: [rows, decoder width], from `hidden_states_downcast`.
@@ -146,11 +150,10 @@ class PatchLM(nn.Module):
         """
         config = self.config
         codes = torch.tensor(config.zero_ids, device=start.device).repeat(len(start), config.group_size, 1)
-        cache = KVCache(config.decoder, len(start), start, block=config.decoder_steps)
-        x = start[:, None]
+        inputs = [start]
         for step in range(config.decoder_steps):
-            state = self.local_transformer(x, cache)[:, 0]
-            x = torch.zeros_like(x)
+            state = self.local_transformer(torch.stack(inputs, dim=1))[:, -1]
+            x = torch.zeros_like(start)
             for channel, delay in enumerate(config.delays):
                 frame = step - delay
                 if not 0 <= frame < config.group_size:
@@ -159,7 +162,8 @@ class PatchLM(nn.Module):
                 forbidden = F.one_hot(codes.new_tensor(config.zero_ids[channel]), logits.shape[-1]).bool()
                 drawn = sampler.pick(logits, uniform[:, frame, channel], forbidden)
                 codes[:, frame, channel] = drawn
-                x = x + self.to_local(self.speech_embeddings[channel](drawn))[:, None]
+                x = x + self.to_local(self.speech_embeddings[channel](drawn))
+            inputs.append(x)
         return codes
 
     def generate(
@@ -202,6 +206,9 @@ class PatchLM(nn.Module):
             decoder.step()
         if isinstance(generator, torch.Generator) and len(rows) > 1 and rows[0].continuation.generator is not None:
             generator.set_state(rows[0].continuation.generator.get_state())
+        for row in rows:
+            if row.error is not None:
+                raise row.error
         if any(row.finished == "broken" for row in rows):
             raise ModelError("the model's output is not finite")
         return [row.grid() for row in rows]

@@ -18,6 +18,7 @@ from vivavoce.model.checkpoint import CheckpointError
 from vivavoce.model.errors import ModelError
 from vivavoce.model.generation import Continuation, Row
 from vivavoce.model.grid import join_grid, split_grid
+from vivavoce.model.packed_lm import PackedLM
 from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.prompts import Material, Profile, PromptBuilder, ReferenceCodes, Task, load_profile, played
 from vivavoce.model.text_tokenizer import TextTokenizer
@@ -90,6 +91,7 @@ class VoiceModel:
         self.tokenizer = tokenizer
         self.profile = profile
         self.model_id = model_id
+        self.packed = PackedLM(lm, "int8" if lm.device.type == "cpu" else "full")
         self._prompts = PromptBuilder(profile, lm.config, lm.special, text)
 
     @classmethod
@@ -182,6 +184,10 @@ class VoiceModel:
         if task.output == "script":
             script = self._prompts.script(task, material, least_patches)
             wish = Continuation(join_grid(prompt), len(script), task.sampling, frozenset(), chance, script=script)
+        elif task.output == "reading":
+            reading, stops = self._prompts.reading(material.text), frozenset((self.lm.special.eostm,))
+            room = min(reading.most_groups, len(reading.ids) + most_patches)
+            wish = Continuation(join_grid(prompt), room, task.sampling, stops, chance, reading=reading)
         else:
             # The words of a stream come beside its patches; a prompt is longer than the words it asks for.
             room, stops = most_patches + len(prompt), self._prompts.stop_ids(task)
