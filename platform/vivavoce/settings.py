@@ -20,3 +20,7 @@ class ApiSettings(CoreSettings):
     """Requests that one API key may make in a minute."""
     refusals_per_minute: int = Field(default=30, ge=1)
     """Wrong keys that one address may try in a minute, so that guessing can't flood the log."""
+    public_detections_per_minute: int = Field(default=6, ge=0)
+    """Sounds that one address may have looked at in a minute without a key; 0 closes the public page."""
+    public_max_seconds: float = Field(default=300.0, gt=0)
+    """Longest sound that may be sent without a key."""

@@ -1,5 +1,7 @@
 """`vivavoce detect`: does a sound file carry our mark, or our manifest? Asks this machine, and no server.
 
+Or: does a report that says so hold? For that, nothing but the installation's public keys is needed.
+
 Beside `vivavoce.watermark` and not in it, since that package loads torch: the list of commands must not take seconds.
 """
 
@@ -21,6 +23,8 @@ from rich.table import Table
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from vivavoce.audit.documents import Keys
+from vivavoce.audit.errors import DocumentBroken, NoteInvalid
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.errors import LedgerError
 from vivavoce.ledger.keys import KeyRing
@@ -33,6 +37,7 @@ from vivavoce.provenance import (
     read_provenance,
     trusted_roots,
 )
+from vivavoce.provenance.report import MEANINGS, check_report, require_about, rows
 from vivavoce.release.registered import identities, owner
 from vivavoce.sound import Samples, SoundError, SoundStream, open_sound
 
@@ -64,16 +69,28 @@ class _Detector:
 
 
 def detect(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Sound files.")],
+    files: Annotated[list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="Sound files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Folder of the watermark's weights; else those shipped.")] = None,
+    verify_report: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Check this report (JSON or PDF) instead.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Public keys of the installation it is from.")
+    ] = None,
 ) -> None:
-    """Look for our mark and our manifest in sound files.
+    """Look for our mark and our manifest in sound files; or check a report, and that it is about these files.
 
     Works with the keys of the installation in VIVAVOCE_HOME, if there is one.
 
-    Exit status: 0 one of the two found in all, 1 neither found in some, 2 something failed or could not be told.
+    Exit status: 0 one of the two found in all, 1 neither found in some, 2 something failed or could not be told. For a
+    report: 0 it holds, 1 it does not.
     """
+    if verify_report is not None:
+        _verify(verify_report, key, files or [])
+        return
+    if not files:
+        raise typer.BadParameter("name at least one sound file", param_hint="FILES")
     findings = []
     with Progress(console=_err, transient=True) as progress:
         task = progress.add_task("Loading the detector", total=len(files))
@@ -89,6 +106,24 @@ def detect(
     verdicts = {finding["verdict"] for finding in findings if finding.get("c2pa", {}).get("state") != "valid"}
     untold = verdicts & {"error", "inconclusive"}
     raise typer.Exit(_FAILED if untold else _NOT_FOUND if "not_detected" in verdicts else 0)
+
+
+def _verify(report: Path, key: Path | None, files: list[Path]) -> None:
+    if key is None:
+        raise typer.BadParameter("a report is checked with the installation's public keys", param_hint="--key")
+    try:
+        checked = check_report(report.read_bytes(), Keys.parse(key.read_text(errors="replace")))
+        for file in files:
+            require_about(checked.report, file.read_bytes(), str(file))
+    except (DocumentBroken, NoteInvalid) as error:
+        _err.print(f"[bold white on red] NOT VERIFIED [/] {escape(str(error))}")
+        raise typer.Exit(_NOT_FOUND) from error
+    _out.print(f"[bold green]Verified[/] {checked.report.report_id}, in the signed log of {checked.log_size:,} entries")
+    table = Table(show_header=False, box=None)
+    verdict = checked.report.finding.verdict
+    for name, value in [("Verdict", verdict), ("Meaning", MEANINGS.get(verdict, "")), *rows(checked.report)]:
+        table.add_row(name, escape(value))
+    _out.print(table)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +45,8 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path) -> Iterator[Service]:
-    """Start a service in an empty home and wait until API and worker are there."""
+def running_service(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Start a service in an empty home, with these settings beside it, and wait until API and worker are there."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -55,7 +55,7 @@ def running_service(folder: Path) -> Iterator[Service]:
     with transcript.open("wb") as sink:
         process = subprocess.Popen(
             [sys.executable, "-m", "vivavoce.cli", "serve", "--port", str(port)],
-            env=environment | {"VIVAVOCE_HOME": str(home), "OMP_NUM_THREADS": "1"},
+            env=environment | {"VIVAVOCE_HOME": str(home), "OMP_NUM_THREADS": "1"} | dict(settings or {}),
             stdout=sink,
             stderr=subprocess.STDOUT,
         )

@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from vivavoce.api import problems
 from vivavoce.api.gate import Gate
 from vivavoce.api.routes import audit, consents, conversion, detection, health, jobs, outputs, speech, voices
 from vivavoce.api.services import Services
+from vivavoce.console import public
+from vivavoce.console.pages import STATIC
+from vivavoce.console.strangers import Patience
 from vivavoce.settings import ApiSettings
 
 _MAX_FORM_FIELDS = 500
@@ -41,8 +45,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
         form_limits={"max_files": 1, "max_fields": _MAX_FORM_FIELDS, "max_part_size": _MAX_FIELD_BYTES},
     )
     app.state.services = services
+    app.state.patience = Patience(settings.public_detections_per_minute)
     problems.install(app)
     app.add_middleware(Gate, services=services)
-    for module in (consents, voices, speech, conversion, detection, jobs, outputs, audit, health):
+    for module in (consents, voices, speech, conversion, detection, jobs, outputs, audit, health, public):
         app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=STATIC))
     return app

@@ -20,7 +20,7 @@ from vivavoce.consent.errors import ConsentRefused
 from vivavoce.ledger.tables import Job, JobStatus
 from vivavoce.policy.admission import Submission, admit, refuse
 from vivavoce.policy.errors import PolicyRefused
-from vivavoce.sound import SoundError, decode, require_speech
+from vivavoce.sound import Sound, SoundError, decode, require_speech
 from vivavoce.workers.tasknames import ring
 
 IdempotencyKey = Annotated[str | None, Header(description="The same key and body give the same job, made once.")]
@@ -56,12 +56,21 @@ def with_input(services: Services, submission: Submission, upload: UploadFile, m
         LogUnavailable: The refusal cannot be logged.
     """
     data = upload.file.read()
+    checked_sound(services, submission, data, min_seconds, services.settings.max_upload_seconds)
+    return replace(submission, input=data)
+
+
+def checked_sound(
+    services: Services, submission: Submission, data: bytes, min_seconds: float, max_seconds: float
+) -> Sound:
+    """Decode an uploaded sound; raises as `with_input`."""
     try:
-        require_speech(decode(data, max_seconds=services.settings.max_upload_seconds), min_seconds)
+        sound = decode(data, max_seconds=max_seconds)
+        require_speech(sound, min_seconds)
     except SoundError as refusal:
         _log_refusal(services, submission, refusal.code)
         raise
-    return replace(submission, input=data)
+    return sound
 
 
 async def finished(services: Services, job_id: str) -> Job:

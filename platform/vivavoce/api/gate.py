@@ -1,4 +1,4 @@
-"""The gate before `/v1`: who asks, how often, how much.
+"""The gate before `/v1`: who asks, how often, how much; before the public detection, how much.
 
 It stands before the body is read, and nothing under `/v1` is open by default. Scopes are
 checked by each route through `allowed`; a test goes over all routes and sees that they do.
@@ -31,6 +31,8 @@ from vivavoce.audit.errors import LogUnavailable
 from vivavoce.audit.tags import Tag
 
 GUARDED = "/v1/"
+PUBLIC = "/detect"
+"""For everybody, without a key; only the size of what is sent is watched here."""
 _ELEVENLABS_ROUTES = "/v1/speech-to-speech/"
 
 
@@ -55,13 +57,14 @@ class Gate:
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Let a request through with its `caller`, or answer it here."""
-        if scope["type"] != "http" or not scope["path"].startswith(GUARDED):
+        if scope["type"] != "http" or not scope["path"].startswith((GUARDED, PUBLIC)):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
         try:
             self._measure(request)
-            scope.setdefault("state", {})["caller"] = await self._recognise(request)
+            if scope["path"].startswith(GUARDED):
+                scope.setdefault("state", {})["caller"] = await self._recognise(request)
         except Problem as problem:
             await answer(request, problem)(scope, receive, send)
         except (LogUnavailable, OperationalError, PoolTimeout) as error:

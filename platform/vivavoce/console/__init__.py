@@ -1,0 +1,1 @@
+"""Pages for people: server-rendered, readable without JavaScript, nothing loaded from elsewhere."""
