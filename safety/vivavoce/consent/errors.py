@@ -35,7 +35,7 @@ class ConsentRefused(ConsentError):
 
 
 class LinkRefused(ConsentError):
-    """A subject link opens nothing. Codes: link_unknown, link_expired, link_revoked; a stranger is told none of them."""
+    """A subject link opens nothing. Codes, for the log alone: link_unknown, link_expired, link_revoked."""
 
 
 class GrantRefused(ConsentError):
