@@ -15,7 +15,7 @@ from vivavoce.api.keys import find_key, new_token, revoke_key, well_formed
 from vivavoce.api.scopes import Scope
 from vivavoce.ledger.tables import ApiKey
 
-OPEN = {"/healthz", "/readyz"}
+OPEN = {"/healthz", "/readyz", "/detect", "/detect/report.json", "/detect/report.pdf", "/detect/keys", "/static/{name}"}
 """Routes of ours that need no key."""
 
 

@@ -7,14 +7,12 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
 from vivavoce.api import problems
 from vivavoce.api.gate import Gate
 from vivavoce.api.routes import audit, consents, conversion, detection, health, jobs, outputs, speech, voices
 from vivavoce.api.services import Services
 from vivavoce.console import public
-from vivavoce.console.pages import STATIC
 from vivavoce.console.strangers import Patience
 from vivavoce.settings import ApiSettings
 
@@ -50,5 +48,4 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Gate, services=services)
     for module in (consents, voices, speech, conversion, detection, jobs, outputs, audit, health, public):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=STATIC))
     return app

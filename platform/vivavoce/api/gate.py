@@ -25,14 +25,18 @@ from starlette.types import Scope as Connection
 from vivavoce.api.keys import find_key, well_formed
 from vivavoce.api.problems import Problem, answer, unavailable
 from vivavoce.api.scopes import Scope
-from vivavoce.api.services import Here, Services
+from vivavoce.api.services import Here, Services, now
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.errors import LogUnavailable
 from vivavoce.audit.tags import Tag
+from vivavoce.consent.errors import LinkRefused
+from vivavoce.consent.links import open_link
 
 GUARDED = "/v1/"
 PUBLIC = "/detect"
 """For everybody, without a key; only the size of what is sent is watched here."""
+LINKED = "/subject/"
+"""For speakers, who come by a link and have no account."""
 _ELEVENLABS_ROUTES = "/v1/speech-to-speech/"
 
 
@@ -43,6 +47,20 @@ class Caller:
     key_id: str
     tenant_id: str
     scopes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Who comes by a subject link."""
+
+    link_id: str
+    subject_id: str
+    tenant_id: str
+
+    @property
+    def actor(self) -> str:
+        """How the log names them."""
+        return f"subject:{self.link_id}"
 
 
 class Gate:
@@ -57,7 +75,7 @@ class Gate:
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Let a request through with its `caller`, or answer it here."""
-        if scope["type"] != "http" or not scope["path"].startswith((GUARDED, PUBLIC)):
+        if scope["type"] != "http" or not scope["path"].startswith((GUARDED, PUBLIC, LINKED)):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -65,6 +83,8 @@ class Gate:
             self._measure(request)
             if scope["path"].startswith(GUARDED):
                 scope.setdefault("state", {})["caller"] = await self._recognise(request)
+            elif scope["path"].startswith(LINKED):
+                scope.setdefault("state", {})["speaker"] = await self._welcome(request)
         except Problem as problem:
             await answer(request, problem)(scope, receive, send)
         except (LogUnavailable, OperationalError, PoolTimeout) as error:
@@ -100,10 +120,7 @@ class Gate:
         return Problem(413, "body_too_large", f"The body is larger than {limit} bytes.")
 
     async def _recognise(self, request: Request) -> Caller:
-        address = request.client.host if request.client else "unknown"
-        # Tested first and counted only on refusal: guessing is slowed down, working keys are not.
-        if not self._limiter.test(self._refusals, "refused", address):
-            raise self._too_many(self._refusals, "refused", address)
+        address = self._require_patience(request)
         token = _token(request)
         caller, reason = await run_in_threadpool(self._look_up, token)
         if caller is None:
@@ -116,6 +133,32 @@ class Gate:
         if not self._limiter.hit(self._requests, "key", caller.key_id):
             raise self._too_many(self._requests, "key", caller.key_id)
         return caller
+
+    def _require_patience(self, request: Request) -> str:
+        """Give the address of who asks, unless it has been refused too often."""
+        address = request.client.host if request.client else "unknown"
+        # Tested first and counted only on refusal: guessing is slowed down, working keys are not.
+        if not self._limiter.test(self._refusals, "refused", address):
+            raise self._too_many(self._refusals, "refused", address)
+        return address
+
+    async def _welcome(self, request: Request) -> Speaker:
+        address = self._require_patience(request)
+        token = request.url.path.removeprefix(LINKED).partition("/")[0]
+        try:
+            speaker = await run_in_threadpool(self._follow, token)
+        except LinkRefused as refusal:
+            self._limiter.hit(self._refusals, "refused", address)
+            await run_in_threadpool(self._refuse, request, None, refusal.code)
+            raise Problem(404, "link_not_valid", refusal.detail) from refusal
+        if not self._limiter.hit(self._requests, "link", speaker.link_id):
+            raise self._too_many(self._requests, "link", speaker.link_id)
+        return speaker
+
+    def _follow(self, token: str) -> Speaker:
+        with self._services.database.read() as session:
+            link = open_link(session, self._services.keyring, token, now())
+        return Speaker(link.id, link.subject_id, link.tenant_id)
 
     def _look_up(self, token: str | None) -> tuple[Caller | None, str]:
         if token is None:
@@ -144,6 +187,12 @@ class Gate:
         return Problem(429, "rate_limited", f"Too many requests; wait {seconds} s.", headers={"Retry-After": seconds})
 
 
+_AREAS = (
+    *("/v1/audio/", "/v1/speech-to-speech/", "/v1/watermark/", "/v1/jobs/", "/v1/audit/", "/v1/outputs/"),
+    *("/v1/consents/", "/v1/reviews", "/v1/protected-voices", LINKED),
+)
+
+
 def _token(request: Request) -> str | None:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and token.strip():
@@ -155,7 +204,7 @@ def _token(request: Request) -> str | None:
 
 def _area(request: Request) -> str:
     # The path itself is the caller's text and may carry anything; the log takes only its known first words.
-    for prefix in ("/v1/audio/", "/v1/speech-to-speech/", "/v1/watermark/", "/v1/jobs/", "/v1/audit/", "/v1/outputs/"):
+    for prefix in _AREAS:
         if request.url.path.startswith(prefix):
             return prefix
     return GUARDED
@@ -176,6 +225,16 @@ def allowed(scope: Scope) -> Any:  # noqa: ANN401 - FastAPI's marker
 
     check.scope = scope  # type: ignore[attr-defined]  # for the test that goes over all routes
     return Depends(check)
+
+
+def _speaker(request: Request) -> Speaker:
+    speaker = request.state.speaker
+    assert isinstance(speaker, Speaker)  # noqa: S101 - the gate lets nobody through without
+    return speaker
+
+
+BySpeaker = Annotated[Speaker, Depends(_speaker)]
+"""Parameter of a route that a speaker reaches by their link."""
 
 
 def require_scope(services: Services, caller: Caller, scope: Scope) -> None:

@@ -9,7 +9,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _HERE = Path(__file__).parent
-STATIC = _HERE / "static"
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+ASSETS = {path.name: (path.read_text(encoding="utf-8"), _TYPES[path.suffix]) for path in (_HERE / "static").iterdir()}
+"""What pages load: text and media type by name."""
 
 HEADERS = {
     # No inline script or style anywhere, nothing from elsewhere, and nobody may put a page into theirs.

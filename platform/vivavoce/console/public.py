@@ -6,11 +6,12 @@ be kept either.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vivavoce.api.gate import PUBLIC
 from vivavoce.api.problems import Problem
@@ -18,14 +19,14 @@ from vivavoce.api.services import Here, Services
 from vivavoce.api.shapes import FormBody
 from vivavoce.audit.documents import Keys
 from vivavoce.audit.errors import DocumentBroken
-from vivavoce.console.pages import HEADERS, page
+from vivavoce.console.pages import ASSETS, HEADERS, page
 from vivavoce.console.report_pdf import report_pdf
 from vivavoce.console.strangers import Patience, examine
 from vivavoce.console.waveform import waveform
 from vivavoce.provenance.report import MEANINGS, Report, check_report, rows
 from vivavoce.sound import SoundError
 
-router = APIRouter(prefix=PUBLIC, tags=["public detection"])
+router = APIRouter(tags=["public detection"])
 
 
 class PublicForm(FormBody):
@@ -40,14 +41,14 @@ class ReportForm(FormBody):
     report: str
 
 
-@router.get("", include_in_schema=False)
+@router.get(PUBLIC, include_in_schema=False)
 def ask(request: Request, here: Here) -> Response:
     """Show the page on which a file is dropped."""
     _patience(request).require_open()
     return _asking(here)
 
 
-@router.post("")
+@router.post(PUBLIC)
 async def look(
     form: Annotated[PublicForm, Form(media_type="multipart/form-data")], request: Request, here: Here
 ) -> Response:
@@ -65,31 +66,42 @@ async def look(
             raise
         return _asking(here, 422, error.detail)
     if not browser:
-        return Response(signed, media_type="application/json", headers={"Cache-Control": "no-store"})
+        return JSONResponse(json.loads(signed), headers={"Cache-Control": "no-store"})
     report = _checked(here, signed)
     drawn = waveform(sound.samples, sound.sample_rate, report.finding.segments)
     meaning = MEANINGS[report.finding.verdict]
     return page("finding.html", report=report, rows=rows(report), meaning=meaning, wave=drawn, signed=signed)
 
 
-@router.post("/report.pdf", include_in_schema=False)
+@router.post(PUBLIC + "/report.pdf", include_in_schema=False)
 def as_pdf(form: Annotated[ReportForm, Form()], here: Here) -> Response:
     """Make a PDF of a report that was signed here."""
     report = _checked(here, form.report)
-    return _file(report_pdf(report, form.report), "application/pdf", f"{report.report_id}.pdf")
+    headers = _attached(f"{report.report_id}.pdf")
+    # door: a report's words and rectangles, and no sound
+    return Response(report_pdf(report, form.report), media_type="application/pdf", headers=headers)
 
 
-@router.post("/report.json", include_in_schema=False)
+@router.post(PUBLIC + "/report.json", include_in_schema=False)
 def as_json(form: Annotated[ReportForm, Form()], here: Here) -> Response:
     """Hand a report back as a file."""
     report = _checked(here, form.report)
-    return _file(form.report.encode(), "application/json", f"{report.report_id}.json")
+    return JSONResponse(json.loads(form.report), headers=_attached(f"{report.report_id}.json"))
 
 
-@router.get("/keys", response_class=PlainTextResponse)
+@router.get(PUBLIC + "/keys", response_class=PlainTextResponse)
 def keys(here: Here) -> PlainTextResponse:
     """Give the public keys that reports and receipts are checked with."""
     return PlainTextResponse(str(Keys.of(here.keyring, here.log.origin)))
+
+
+@router.get("/static/{name}", include_in_schema=False)
+def asset(name: str) -> PlainTextResponse:
+    """Give what the pages load."""
+    if name not in ASSETS:
+        raise Problem(404, "not_found", "There is nothing at this address.")
+    text, media_type = ASSETS[name]
+    return PlainTextResponse(text, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
 
 def _asking(here: Services, status: int = 200, problem: str | None = None) -> Response:
@@ -104,10 +116,8 @@ def _checked(here: Services, signed: str) -> Report:
         raise Problem(400, "report_broken", "This is no report that was signed here.") from error
 
 
-def _file(data: bytes, media_type: str, name: str) -> Response:
-    return Response(
-        data, media_type=media_type, headers=HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
-    )
+def _attached(name: str) -> dict[str, str]:
+    return HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
 def _patience(request: Request) -> Patience:

@@ -113,7 +113,7 @@ def issue_report(
     """
     assert job.result is not None and job.outcome_leaf is not None  # noqa: S101 - it succeeded
     said: dict[str, Any] = job.result
-    claimed = said["c2pa"]
+    claimed = said.get("c2pa")
     report = Report(
         schema_version=SCHEMA,
         report_id=new_id("rep"),
