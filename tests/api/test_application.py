@@ -55,7 +55,7 @@ def test_sound_is_described_only_where_serving_answers(installation: Installatio
     """Each route that can answer with raw bytes ends in `serving`; all others have a model, plain text, or a page."""
     sounding = set()
     for route in routes(installation):
-        answers = json.dumps(list(route.responses.values()))
+        answers = json.dumps(list(route.responses.values()), default=str)
         if any(kind in answers for kind in MEDIA_TYPES.values()):
             sounding.add(route.path)
             source = inspect.getsource(route.endpoint)

@@ -46,6 +46,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.patience = Patience(settings.public_detections_per_minute)
     problems.install(app)
     app.add_middleware(Gate, services=services)
-    for module in (consents, voices, speech, conversion, detection, jobs, outputs, audit, health, public):
-        app.include_router(module.router)
+    for module in (consents, voices, speech):
+        app.include_router(module.router, responses=problems.OPENAI_PROBLEMS)
+    for module in (conversion, detection, jobs, outputs, audit, public):
+        app.include_router(module.router, responses=problems.PROBLEMS)
+    app.include_router(health.router)
     return app

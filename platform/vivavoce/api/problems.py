@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -40,6 +41,50 @@ _UNAVAILABLE = {
 
 Refusal = ConsentRefused | ConsentInvalid | PolicyRefused | ReleaseRefused | SoundError
 """What safety and the sound reader say no with: each has a `code` and a `detail`."""
+
+
+class ProblemView(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    """`urn:vivavoce:problem:` and the code."""
+    title: str
+    status: int
+    code: str
+    """A stable name that programs can act on, such as `consent_revoked`."""
+    detail: str
+    """One sentence for people."""
+    field: str | None = None
+    """The part of the request that is wrong, if it is one part."""
+
+
+class OpenAIError(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None
+    code: str
+
+
+class OpenAIErrorView(BaseModel):
+    """An error on the OpenAI-compatible routes."""
+
+    error: OpenAIError
+
+
+_SAID = {"4XX": "The request was refused; the code says why.", "5XX": "Something on this side is away or broken."}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": said,
+        "content": {"application/problem+json": {"schema": ProblemView.model_json_schema()}},
+    }
+    for status, said in _SAID.items()
+}
+"""Errors as the OpenAPI document describes them; for the OpenAI-compatible routes: `OPENAI_PROBLEMS`."""
+OPENAI_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": said, "model": OpenAIErrorView} for status, said in _SAID.items()
+}
 
 
 class Problem(HTTPException):

@@ -1,0 +1,88 @@
+"""Whatever is sent to any operation of the document: no 5xx, and only such answers as the document describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import CHECKS, not_a_server_error
+from tests.api.conftest import Installation, Make
+
+from vivavoce.api.keys import new_token
+
+EXAMPLES = 15
+# What is sent as a sound is random bytes, and a text may be refused: that a request fits its schema is not enough.
+LEFT_OUT = ("positive_data_acceptance",)
+
+
+def operations(installation: Installation) -> list[Any]:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", installation.client.app)
+    return [result.ok() for result in schema.get_all_operations()]
+
+
+def drive(installation: Installation, headers: dict[str, str], known: dict[str, str]) -> dict[int, int]:
+    """Send generated requests to every operation; identifiers that are known stand in for random ones."""
+    seen: dict[int, int] = {}
+    checks: list[Callable[..., Any]] = [not_a_server_error]
+    checks += [check for check in CHECKS.get_all() if check.__name__ not in LEFT_OUT]
+    for operation in operations(installation):
+
+        @settings(
+            max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
+        )
+        @given(case=operation.as_strategy())
+        def ask(case: Any) -> None:
+            case.path_parameters = {
+                name: known.get(name, value) for name, value in (case.path_parameters or {}).items()
+            }
+            for name in ("voice", "consent"):
+                if isinstance(case.body, dict) and name in case.body and f"{name}_id" in known:
+                    case.body[name] = known[f"{name}_id"]
+            answer = case.call(headers=headers)
+            seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+            case.validate_response(answer, checks=checks)
+
+        ask()
+    return seen
+
+
+@pytest.mark.parametrize("key", ["none", "malformed", "of nobody"])
+def test_without_a_key_nothing_answers_but_what_is_open(make: Make, key: str) -> None:
+    installation = make(refusals_per_minute=10**6, public_detections_per_minute=10**6)
+    headers = {"none": {}, "malformed": {"Authorization": "Bearer vv_x"}}.get(
+        key, {"Authorization": f"Bearer {new_token()}"}
+    )
+    before = installation.state()
+    seen = drive(installation, headers, {})
+    assert set(seen) <= {200, 401, 422}
+    assert seen[401] > 10 * EXAMPLES
+    after = installation.state()
+    # Who asks at the public page is entered as one customer; nothing else may change.
+    assert {name: count for name, count in after.items() if name not in ("tenant", "api_key")} == {
+        name: count for name, count in before.items() if name not in ("tenant", "api_key")
+    }
+
+
+def test_with_a_key_and_random_identifiers(make: Make) -> None:
+    installation = make(refusals_per_minute=10**6, public_detections_per_minute=10**6)
+    seen = drive(installation, installation.key(), {})
+    assert seen[404] > 5 * EXAMPLES and max(seen) < 500
+
+
+def test_with_a_key_and_what_is_really_there(make: Make) -> None:
+    installation = make(refusals_per_minute=10**6, public_detections_per_minute=10**6)
+    headers = installation.key()
+    consent = installation.consent(headers)
+    voice = installation.voice(headers, consent)
+    asked = installation.client.post(
+        "/v1/audio/speech",
+        headers=headers | {"Prefer": "respond-async"},
+        json={"voice": voice, "input": "He might even have been made amiable."},
+    )
+    assert asked.status_code == 202, asked.text
+    known = {"consent_id": consent, "voice_id": voice, "job_id": asked.json()["id"]}
+    seen = drive(installation, headers, known)
+    assert seen[200] > 5 * EXAMPLES and max(seen) < 500
