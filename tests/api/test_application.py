@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.api.conftest import RECORDING, Installation
 from tests.api.test_auth import OPEN, routes
+from tests.api.test_one_door import SOUNDING
 
 from vivavoce.api import serving
 from vivavoce.sound import MEDIA_TYPES
@@ -63,7 +64,7 @@ def test_sound_is_described_only_where_serving_answers(installation: Installatio
         elif "Response" in str(inspect.signature(route.endpoint).return_annotation):
             source = inspect.getsource(route.endpoint)
             assert any(made in source for made in NO_SOUND) and "serving" not in source, route.path
-    assert sounding == {"/v1/audio/speech", "/v1/speech-to-speech/{voice_id}", "/v1/jobs/{job_id}/output"}
+    assert sounding == {path for _, path in SOUNDING}
 
 
 @pytest.mark.parametrize("forged", [b"RIFF", "x", None, object(), {"data": b"RIFF"}])

@@ -77,10 +77,12 @@ def _well_formed(path: str, method: str) -> dict[str, Any]:
         return {"params": {"index": 0, "size": 1, "old": 0, "new": 1}}
     if path == "/v1/audio/speech":
         return {"json": {"voice": "v", "input": "hello"}}
+    if path.startswith("/v1/text-to-speech/"):
+        return {"json": {"text": "hello"}}
     if path.endswith("/consent_id"):
         return {"json": {"name": "x"}}
     fields = {"voice_consents": "recording", "voices": "audio_sample", "voice_id": "audio", "detect": "file"}
-    last = path.rpartition("/")[2]
+    last = path.removesuffix("/stream").rpartition("/")[2]
     data = {"name": "x", "language": "en"} if last == "voice_consents" else {"name": "x"} if last == "voices" else {}
     return {"data": data, "files": {fields[last]: ("a.flac", CLIP)}}
 

@@ -23,9 +23,13 @@ from vivavoce.release import door
 from vivavoce.release.outcome import finish
 from vivavoce.sound import SPEECH_RATE, Format, resample
 
+SPOKEN_PATHS = ("text-to-speech/{voice_id}", "text-to-speech/{voice_id}/stream")
+CONVERTED_PATHS = tuple(
+    f"{name}/{{voice_id}}{end}" for name in ("speech-to-speech", "voice-changer") for end in ("", "/stream")
+)
 SOUNDING = {
     ("POST", "/v1/audio/speech"),
-    ("POST", "/v1/speech-to-speech/{voice_id}"),
+    *(("POST", f"/v1/{path}") for path in (*SPOKEN_PATHS, *CONVERTED_PATHS)),
     ("GET", "/v1/jobs/{job_id}/output"),
 }
 FOUND = {
@@ -79,15 +83,14 @@ class Driver:
                 "files": {"audio_sample": ("a", CLIP)},
             },
             ("POST", "/v1/audio/speech"): {"json": {"voice": voice, "input": "hello", "response_format": "wav"}},
-            ("POST", "/v1/speech-to-speech/{voice_id}"): {
-                "params": {"output_format": "wav"},
-                "files": {"audio": ("a", CLIP)},
-            },
             ("POST", "/v1/watermark/detect"): {"files": {"file": ("a", CLIP)}},
             ("POST", "/detect"): {"files": {"file": ("a", CLIP)}},
             ("GET", "/v1/audit/proofs/inclusion"): {"params": {"index": 0, "size": 1}},
             ("GET", "/v1/audit/proofs/consistency"): {"params": {"old": 0, "new": 1}},
         }
+        wav = {"params": {"output_format": "wav"}}
+        self.bodies |= {("POST", f"/v1/{path}"): wav | {"json": {"text": "hello"}} for path in SPOKEN_PATHS}
+        self.bodies |= {("POST", f"/v1/{path}"): wav | {"files": {"audio": ("a", CLIP)}} for path in CONVERTED_PATHS}
         assert self.ask("POST", "/v1/audio/speech").status_code == 200
         with installation.services.database.read() as session:
             output = session.scalars(select(Output)).one()

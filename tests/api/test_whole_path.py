@@ -12,6 +12,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from elevenlabs.client import ElevenLabs
+from elevenlabs.core.api_error import ApiError
 from tests.api.conftest import CLIP, RECORDING, SPEECH, TRANSCRIPT
 from tests.api.live import Service, running_service
 
@@ -99,6 +101,19 @@ def test_sounds_are_what_their_headers_say(made: dict[str, Any]) -> None:
         assert sound.seconds > 0.5, name
     ids = {headers["x-vivavoce-output-id"] for headers, _ in made.values()}
     assert len(ids) == len(made)
+
+
+def test_the_elevenlabs_package_is_a_client_too(service: Service, voice: str) -> None:
+    client = ElevenLabs(base_url=service.address, api_key=service.key, timeout=120)
+    spoken = b"".join(client.text_to_speech.convert(voice, text=TEXT, output_format="wav_24000", seed=1))
+    assert decode(spoken).sample_rate == 24_000
+    streamed = b"".join(client.text_to_speech.stream(voice, text=TEXT, seed=1))
+    assert decode(streamed).seconds > 0.5
+    converted = client.speech_to_speech.convert(voice, audio=("stranger.flac", STRANGER), output_format="pcm_24000")
+    assert len(b"".join(converted)) > 24_000
+    with pytest.raises(ApiError) as refused:
+        b"".join(client.text_to_speech.convert(voice, text=TEXT, output_format="ulaw_8000"))
+    assert refused.value.status_code == 422 and "output_format" in str(refused.value.body)
 
 
 def test_the_mark_is_in_what_was_made_and_not_in_what_was_recorded(http: httpx2.Client, made: dict[str, Any]) -> None:

@@ -10,7 +10,18 @@ from fastapi import FastAPI
 
 from vivavoce.api import problems
 from vivavoce.api.gate import Gate
-from vivavoce.api.routes import audit, consents, conversion, detection, health, jobs, outputs, speech, voices
+from vivavoce.api.routes import (
+    audit,
+    consents,
+    conversion,
+    detection,
+    health,
+    jobs,
+    outputs,
+    speech,
+    text_to_speech,
+    voices,
+)
 from vivavoce.api.services import Services
 from vivavoce.console import public
 from vivavoce.console.strangers import Patience
@@ -48,7 +59,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Gate, services=services)
     for module in (consents, voices, speech):
         app.include_router(module.router, responses=problems.OPENAI_PROBLEMS)
-    for module in (conversion, detection, jobs, outputs, audit, public):
+    for module in (text_to_speech, conversion, detection, jobs, outputs, audit, public):
         app.include_router(module.router, responses=problems.PROBLEMS)
     app.include_router(health.router)
     return app

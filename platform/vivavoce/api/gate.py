@@ -37,7 +37,7 @@ PUBLIC = "/detect"
 """For everybody, without a key; only the size of what is sent is watched here."""
 LINKED = "/subject/"
 """For speakers, who come by a link and have no account."""
-_ELEVENLABS_ROUTES = "/v1/speech-to-speech/"
+_ELEVENLABS_ROUTES = ("/v1/speech-to-speech/", "/v1/voice-changer/", "/v1/text-to-speech/")
 
 
 @dataclass(frozen=True)

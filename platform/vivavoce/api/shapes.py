@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vivavoce.ledger.tables import Consent, Job, JobKind, JobStatus, Operation, Voice
+from vivavoce.sound import Format
 
 Item = TypeVar("Item", bound=BaseModel)
 
 After = Annotated[str | None, Query(pattern=r"^[a-z]{2,6}_[0-9a-z]{26}$", description="Id of the last item seen.")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="The same seed and request give the same sound.")]
+OutputFormat = Annotated[
+    Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "wav_24000", "pcm_24000"],
+    Query(description="Ours, or ElevenLabs' names of those that are exactly what is made here: 24 kHz."),
+]
 
 
 class Body(BaseModel):
@@ -182,6 +187,11 @@ class JobView(BaseModel):
     output: str | None
     """Id of the sound; its bytes are at `/v1/jobs/{id}/output`."""
     detection: DetectionView | None
+
+
+def plain_format(asked: str) -> Format:
+    """Give our own name of a format that was asked for in ElevenLabs' words."""
+    return cast("Format", asked.removesuffix("_24000"))
 
 
 def page(items: Sequence[Item], limit: int, ids: Sequence[str]) -> Page[Item]:

@@ -1,10 +1,10 @@
-"""`/v1/speech-to-speech/{voice_id}`: somebody's words in a consented voice (ElevenLabs' shape)."""
+"""`/v1/speech-to-speech/{voice_id}`: somebody's words in a consented voice (ElevenLabs' shape, and newer name)."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Form, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 
 from vivavoce.api.flow import IdempotencyKey, Prefer, sound_answer, with_input
@@ -12,13 +12,12 @@ from vivavoce.api.gate import Caller, allowed
 from vivavoce.api.routes.speech import SOUND
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here
-from vivavoce.api.shapes import FormBody, Seed
+from vivavoce.api.shapes import FormBody, OutputFormat, Seed, plain_format
 from vivavoce.consent import Purpose
 from vivavoce.ledger.tables import JobKind
 from vivavoce.policy.requests import Submission
-from vivavoce.sound import Format
 
-router = APIRouter(prefix="/v1/speech-to-speech", tags=["conversion"])
+router = APIRouter(tags=["conversion"])
 
 MIN_INPUT_SECONDS = 0.5
 
@@ -33,19 +32,23 @@ class ConversionForm(FormBody):
     seed: Seed | None = None
 
 
-@router.post("/{voice_id}", response_class=Response, responses=SOUND)
+@router.post("/v1/speech-to-speech/{voice_id}", response_class=Response, responses=SOUND)
+@router.post("/v1/speech-to-speech/{voice_id}/stream", response_class=Response, responses=SOUND)
+@router.post("/v1/voice-changer/{voice_id}", response_class=Response, responses=SOUND)
+@router.post("/v1/voice-changer/{voice_id}/stream", response_class=Response, responses=SOUND)
 async def convert(
     voice_id: str,
     form: Annotated[ConversionForm, Form(media_type="multipart/form-data")],
     request: Request,
     caller: Annotated[Caller, allowed(Scope.CONVERSION)],
     here: Here,
-    output_format: Annotated[Format, Query()] = "mp3",
+    output_format: OutputFormat = "mp3",
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Say in a voice what somebody else says in a recording."""
-    asked = {"format": output_format} | ({} if form.seed is None else {"seed": form.seed})
+    wanted = plain_format(output_format)
+    asked = {"format": wanted} | ({} if form.seed is None else {"seed": form.seed})
     submission = Submission(
         tenant_id=caller.tenant_id,
         api_key_id=caller.key_id,
@@ -53,7 +56,7 @@ async def convert(
         request=asked,
         voice_id=voice_id,
         purpose=form.purpose,
-        format=output_format,
+        format=wanted,
         idempotency_key=idempotency_key,
     )
     submission = await run_in_threadpool(with_input, here, submission, form.audio, MIN_INPUT_SECONDS)

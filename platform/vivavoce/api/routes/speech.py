@@ -71,7 +71,12 @@ async def speak(
         raise Problem(400, "stream_format_not_supported", "stream_format must be audio.", field="stream_format")
     if body.instructions:
         raise Problem(400, "instructions_not_supported", "This model takes no instructions.", field="instructions")
-    submission = Submission(
+    return await sound_answer(request, here, caller, submission_of(body, caller, idempotency_key), prefer)
+
+
+def submission_of(body: SpeechBody, caller: Caller, idempotency_key: str | None) -> Submission:
+    """Put a request for speech as admission takes it."""
+    return Submission(
         tenant_id=caller.tenant_id,
         api_key_id=caller.key_id,
         kind=JobKind.SPEECH,
@@ -82,4 +87,3 @@ async def speak(
         format=body.response_format,
         idempotency_key=idempotency_key,
     )
-    return await sound_answer(request, here, caller, submission, prefer)
