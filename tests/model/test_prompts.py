@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.model.tiny_lm import BASE
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from vivavoce.model.checkpoint import CheckpointError
 from vivavoce.model.errors import ModelError
@@ -14,15 +14,19 @@ from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.prompts import Material, PromptBuilder, ReferenceCodes, load_profile, played
 from vivavoce.model.script import conversion_script, speech_script
 from vivavoce.model.text_tokenizer import TextTokenizer
-from vivavoce.model.training.voice_data import byte_tokenizer
+from vivavoce.model.training.voice_examples import SPECIAL_NAMES
 
 CONFIG = LMConfig.parse(BASE | {"vocab_size": 400})
 PATCH = CONFIG.group_size
 
 
 def _tokenizer() -> TextTokenizer:
-    tokenizer = byte_tokenizer()
-    names = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+    """One id per byte, and the special ids behind them."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    names = [*SPECIAL_NAMES, "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
     return TextTokenizer(tokenizer)
 

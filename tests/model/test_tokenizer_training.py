@@ -1,8 +1,14 @@
-"""Training moves codebooks as it says, saves what loads, and goes on where it stopped."""
+"""Training moves codebooks as it says, saves what loads, and a run that was stopped goes on as if it had not been."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +16,30 @@ import soundfile
 import torch
 
 from vivavoce.model import AudioTokenizer
+from vivavoce.model.errors import ModelError
 from vivavoce.model.quantizer import ResidualQuantizer
-from vivavoce.model.training.clips import Clips
+from vivavoce.model.spoken import spoken
+from vivavoce.model.training import adversarial
+from vivavoce.model.training.clips import Clips, sources
 from vivavoce.model.training.codebooks import CodebookTrainer
-from vivavoce.model.training.tokenizer import Recipe, Trainer
+from vivavoce.model.training.loop import Loop, Plan
+from vivavoce.model.training.phones import CLASSES, SILENCE, SLOTS, phone_class, place
+from vivavoce.model.training.tokenizer import MINI, Recipe, Reconstruction
 
 SPEECH = Path(__file__).parents[1] / "data" / "speech"
+TINY: dict[str, Any] = MINI | {
+    "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+    "vocoder_num_layers": 1, "vocoder_dim": 32, "vocoder_intermediate_dim": 64, "codebook_size": [16, 16, *[8] * 6],
+}  # fmt: skip
+STEPS = 30
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _clusters(generator: torch.Generator, centres: torch.Tensor, count: int = 400) -> torch.Tensor:
@@ -49,45 +73,135 @@ def test_gradient_passes_straight_through() -> None:
     trainer.start(torch.randn(50, 3, generator=generator))
     features = torch.randn(2, 5, 3, generator=generator, requires_grad=True)
     before = quantizer.decode(quantizer.encode(features))
-    quantized, commitment = trainer.quantize(features)
-    assert torch.allclose(quantized, before, atol=1e-6)
-    (gradient,) = torch.autograd.grad(quantized.sum(), features, retain_graph=True)
+    found = trainer.quantize(features)
+    assert torch.allclose(found.features, before, atol=1e-6)
+    (gradient,) = torch.autograd.grad(found.features.sum(), features, retain_graph=True)
     assert torch.equal(gradient, torch.ones_like(gradient))
-    (pull,) = torch.autograd.grad(commitment, features)
+    (pull,) = torch.autograd.grad(found.commitment, features)
     assert float((pull * (features - before).detach()).sum()) > 0  # downhill is towards the entries
 
 
 def test_clips_are_of_both_noise_floors_and_the_asked_length(tmp_path: Path) -> None:
     time = np.arange(16000) / 16000
     soundfile.write(tmp_path / "short.wav", 0.1 * np.sin(2 * np.pi * 200 * time), 16000, subtype="FLOAT")
-    crops = Clips([tmp_path], 24000, seed=1).batch(40, 30000)
+    crops = Clips([tmp_path], 24000).batch(40, 30000, np.random.default_rng(1)).waves
     assert crops.shape == (40, 30000) and crops.dtype == torch.float32
-    assert bool((crops[:, 24000:] == 0).all())  # one second of sound, then silence
+    assert bool((crops[:, 28000:] == 0).all())  # one second of sound, slowed at most a sixth, then silence
     steps = crops * 32767
     rounded = (steps - steps.round()).abs().amax(1) < 1e-2
     assert 5 < int(rounded.sum()) < 35
     with pytest.raises(FileNotFoundError, match="no audio"):
-        Clips([tmp_path / "nothing"], 24000, seed=1)
+        Clips([tmp_path / "nothing"], 24000)
 
 
-def test_both_phases_save_a_folder_and_go_on(tmp_path: Path) -> None:
-    """The export loads, fits its configuration, and keeps the codebooks exactly; a later run knows where it is."""
-    recipe = Recipe((SPEECH,), tmp_path, minutes=1, rows=2, seconds=0.64)
-    trainer = Trainer(recipe)
-    assert set(trainer.advance()) == {"mel", "complex", "guide"}
-    trainer.elapsed = 40.0
-    losses = trainer.advance()
-    assert set(losses) == {"commitment", "mel", "complex"}  # codebooks are in use, the guide is over
-    assert all(bool(torch.isfinite(value)) for value in losses.values())
-    trainer.elapsed = 60.0
-    trainer.run()  # the minutes are over: it only saves
-    tokenizer = AudioTokenizer.from_pretrained(tmp_path)
-    books = zip(tokenizer.encoder.quantizer.codebooks, trainer.model.encoder.quantizer.codebooks, strict=True)
-    for saved, own in books:
-        assert torch.equal(saved.embed, own.embed) and bool(own.embed.abs().sum() > 0)
+def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
+    """By speaker where there is no manifest, by the manifest's own word where there is one."""
+    for number in range(40):
+        soundfile.write(tmp_path / f"{number}-1.wav", np.zeros(100), 16000)
+    taught, kept = ({one.path.name for one in sources(tmp_path, held_out=held)} for held in (False, True))
+    assert taught and kept and not taught & kept and len(taught | kept) == 40
+    (tmp_path / "audio").mkdir()
+    lines = []
+    for name, split in (("a", "train"), ("b", "held out")):
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", np.zeros(100), 16000)
+        lines.append(json.dumps({"id": name, "speaker": "s1", "split": split}))
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    assert [one.path.stem for one in sources(tmp_path, held_out=True)] == ["b"]
+
+
+def speech(folder: Path) -> Path:
+    """The real speech that ships, as a folder without a manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in SPEECH.glob("*.flac"):
+        if not (folder / path.name).exists():
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def run(folder: Path, until: int) -> Loop:
+    """A run at toy size on real speech, stopped at a step."""
+    data = speech(folder.parent / "speech")
+    task = Reconstruction(Recipe((data,), STEPS, rows=2, seconds=0.64, bf16=False), TINY)
+    loop = Loop(task, Plan(STEPS, rate=2e-3, warm_up=5), folder)
+    loop.run(lambda progress: progress.step >= until)
+    return loop
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_and_its_loss_falls(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", STEPS)
+    run(tmp_path / "parts", 11)
+    parts = run(tmp_path / "parts", STEPS)
+    for name, value in whole.task.model.state_dict().items():
+        assert torch.equal(value, parts.task.model.state_dict()[name]), name
+    rows = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    assert whole.progress.losses["mel"] < 0.9 * float(run(tmp_path / "first", 1).progress.losses["mel"])
+    assert rows and (tmp_path / "whole/curve.svg").read_text().startswith("<svg")
+    tokenizer = AudioTokenizer.from_pretrained(tmp_path / "whole")
     wave = tokenizer.decode(tokenizer.encode(torch.randn(12000) * 0.05, 24000))
     assert torch.isfinite(wave).all()
-    later = Trainer(recipe)
-    later.run()
-    assert (later.step, later.quantized) == (2, True)
-    assert later.optimizer.state_dict()["state"][0]["step"] == 2
+    with pytest.raises(ModelError, match="seed"):
+        Loop(whole.task, Plan(STEPS, seed=2), tmp_path / "whole")
+
+
+def test_stage_two_moves_the_decoder_and_no_code(tmp_path: Path) -> None:
+    run(tmp_path / "one", 5)
+    task = adversarial.Refinement(Recipe((tmp_path / "speech",), 4, rows=2, seconds=0.64, bf16=False), tmp_path / "one")
+    Loop(task, Plan(4, rate=1e-3, warm_up=1), tmp_path / "two").run(lambda _: False)
+    one, two = (AudioTokenizer.from_pretrained(tmp_path / name) for name in ("one", "two"))
+    wave, rate = soundfile.read(SPEECH / "goforward.flac", dtype="float32")
+    codes = [tokenizer.encode(torch.from_numpy(wave), rate) for tokenizer in (one, two)]
+    assert torch.equal(*codes)
+    assert not torch.allclose(one.decode(codes[0]), two.decode(codes[1]))
+
+
+def test_words_are_found_where_they_are() -> None:
+    """Scores that name the phones at known times give these times back."""
+    tokens = spoken("go forward, ten meters")
+    rate, starts, slot = 25.0, [], 12
+    scores = torch.full((400, len(CLASSES) + 1), -8.0)
+    scores[:, SILENCE] = -1.0
+    for token in tokens:
+        starts.append(slot / (SLOTS * rate))
+        scores[slot : slot + 7, SILENCE] = -8.0
+        scores[slot : slot + 7, phone_class(token)] = 0.0
+        slot += 7
+    found, agreement = place(scores, tokens, rate)
+    assert np.allclose(found, starts, atol=0.021) and agreement > -1
+    assert place(scores.roll(1, dims=1), tokens, rate)[1] < agreement
+
+
+WORKER = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {root!r})
+from tests.model.test_tokenizer_training import TINY, speech
+from vivavoce.model.training import distributed
+from vivavoce.model.training.loop import Loop, Plan
+from vivavoce.model.training.tokenizer import Recipe, Reconstruction
+distributed.start("cpu")
+out = Path({out!r})
+task = Reconstruction(Recipe((out.parent / "speech",), 4, rows=1, seconds=0.64, bf16=False), TINY)
+loop = Loop(task, Plan(4, rate=1e-3, warm_up=1), out)
+loop.run(lambda _: False)
+total = torch.cat([value.flatten().float() for value in task.model.state_dict().values()]).double().sum()
+print("SUM", distributed.rank(), distributed.world(), float(total), flush=True)
+distributed.stop()
+"""
+
+
+def test_two_processes_stay_one_model(tmp_path: Path) -> None:
+    """Started by torch's own launcher: after four steps on different examples both hold the same weights."""
+    speech(tmp_path / "speech")
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(root=str(Path(__file__).parents[2]), out=str(tmp_path / "run")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    sums = [line.split() for line in done.stdout.splitlines() if line.startswith("SUM")]
+    assert done.returncode == 0 and len(sums) == 2, done.stderr[-3000:]
+    assert {line[1] for line in sums} == {"0", "1"} and {line[2] for line in sums} == {"2"}
+    assert sums[0][3] == sums[1][3]
+    AudioTokenizer.from_pretrained(tmp_path / "run")

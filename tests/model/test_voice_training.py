@@ -1,10 +1,10 @@
-"""Training of the mini language model: it teaches what generation does, and writes a folder that loads."""
+"""Training of the language model: it teaches what generation does, and writes a folder that speaks."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +15,22 @@ from tests.model.tiny_lm import random_grid, tiny_lm
 from vivavoce.model.grid import split_grid
 from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.sampling import GREEDY, Sampler
+from vivavoce.model.script import Reading
+from vivavoce.model.spoken import PAUSES, spoken
 from vivavoce.model.training import voice
-from vivavoce.model.training.voice_data import Example, byte_tokenizer, read_clips
+from vivavoce.model.training.loop import Loop, Plan
+from vivavoce.model.training.voice_corpus import Corpus, encode
+from vivavoce.model.training.voice_examples import Example, phone_tokenizer
 from vivavoce.model.voice_model import default_folder
 
 SPEECH = Path(__file__).parents[1] / "data" / "speech"
 TOKENIZER = default_folder() / "tokenizer"
+SAID = "he might even have been made amiable himself"
+SMALL = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 1,
+    "num_key_value_heads": 1, "local_dim": 64, "local_layers": 1, "local_attn_heads": 1, "local_ffn_dim": 128,
+    "input_local_layers": 1, "input_local_dim": 64,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", ["base", "uneven delays", "no delay at all", "encoder wider than decoder"])
@@ -42,65 +52,105 @@ def test_padding_and_neighbours_change_no_loss() -> None:
     for length, patches in ((2, 5), (40, 5)):
         groups = split_grid(random_grid(model, length, patches, length), model.config)
         examples.append(Example(groups, groups.text == model.special.empty))
-    voice_loss, _ = voice.batch_loss(model, examples)
-    alone = [voice.batch_loss(model, [example])[0] for example in examples]
-    assert torch.allclose(voice_loss, sum(alone) / 2, atol=1e-5)
+    both = voice.batch_loss(model, examples)
+    alone = [voice.batch_loss(model, [example]) for example in examples]
+    for name, value in both.items():
+        assert torch.allclose(value, sum(one[name] for one in alone) / 2, atol=1e-5), name
 
 
-def test_bytes_come_back_from_the_text_tokenizer() -> None:
-    """Any text, one id a byte."""
-    tokenizer = byte_tokenizer()
-    text = "Grüße, 你好!  two spaces\n"
-    ids = tokenizer.encode(text).ids
-    assert len(ids) == len(text.encode())
-    assert tokenizer.decode(ids) == text
+def test_every_spoken_token_has_an_id_and_comes_back() -> None:
+    tokenizer = phone_tokenizer()
+    for text in ("He might even have been amiable, himself!", "Xylophones: 23 of them?", "I'd rather not; thanks."):
+        tokens = spoken(text)
+        found = tokenizer.encode("".join(tokens))
+        assert found.tokens == tokens
+    with pytest.raises(Exception, match="can be spoken"):
+        spoken("…")
 
 
-def _data(folder: Path) -> Path:
-    """Eleven clips of two speakers, two of them a pair, out of the speech that ships."""
-    (folder / "audio").mkdir(parents=True)
+def test_a_reading_says_every_token_in_order_and_always_ends() -> None:
+    """Whatever the model would rather do at each group."""
+    reading = Reading((5, 6, 7, 8, 9), empty=0)
+    for favourite in ("text", "patch", "turns"):
+        text: list[int] = []
+        while not text or text[-1] != 9:
+            open_ids = reading.open_ids(text)
+            speaks = favourite == "patch" or (favourite == "turns" and len(text) % 2 == 0)
+            text.append(0 if speaks and 0 in open_ids else next((one for one in open_ids if one), 0))
+            assert len(text) <= reading.most_groups
+        assert [one for one in text if one] == [5, 6, 7, 8, 9]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten clips of two speakers, two of them a pair, out of the speech that ships, with the times of their phones."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "audio").mkdir()
     wave, rate = soundfile.read(SPEECH / "austen-0870.flac", dtype="float32")
-    lines = []
-    for index in range(11):
-        name = f"clip{index}"
-        piece = wave[index * 2000 : index * 2000 + rate]
-        soundfile.write(folder / "audio" / f"{name}.opus", piece.astype(np.float32), rate, format="OGG", subtype="OPUS")
-        lines.append({"id": name, "text": f"Piece {index}.", "speaker": f"s{index % 2}", "seconds": 1.0})
+    tokens, lines = spoken(SAID), []
+    for index in range(10):
+        piece = wave[index * 4000 : index * 4000 + 4 * rate].astype(np.float32)
+        soundfile.write(folder / "audio" / f"clip{index}.flac", piece, rate)
+        starts = np.linspace(100, 3800, len(tokens)).astype(int).tolist()
+        line: dict[str, Any] = {"id": f"clip{index}", "text": SAID, "tokens": tokens, "starts": starts}
+        split = "held out" if index > 7 else "train"
+        lines.append(line | {"speaker": f"s{index % 2}", "seconds": 4.0, "split": split})
     lines[0]["pair"], lines[1]["pair"] = "clip1", "clip0"
-    (folder / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    (folder / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    assert encode(folder, TOKENIZER, warped=True) == 18
     return folder
 
 
-def test_a_run_learns_and_its_folder_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dozen steps lower the loss; what was written is the model, to the precision of float16."""
-    monkeypatch.setattr(voice, "POOL", 2)
-    training = voice.Training(voice.Recipe(_data(tmp_path / "data"), TOKENIZER, tmp_path / "lm", 1, rows=2))
-    before = training.evaluate()
-    for _ in range(6):
-        for batch in training._pool():
-            training._advance(batch, 0.0)
-    after = training.evaluate()
-    assert after["c0"] < before["c0"]
-    training.save()
-    loaded = PatchLM.from_pretrained(tmp_path / "lm")
-    example = training.held_out[0]
-    ours, theirs = voice.batch_loss(training.model, [example])[0], voice.batch_loss(loaded, [example])[0]
-    assert torch.allclose(ours, theirs, atol=0.01)
+def task(data: Path) -> voice.Speaking:
+    recipe = voice.Recipe((data,), TOKENIZER, rows=3, bf16=False)
+    sizes = voice.mini_config((1024, 1024, *[128] * 6), phone_tokenizer().get_vocab_size())
+    return voice.Speaking(recipe, sizes | SMALL)
 
 
-def test_other_tokenizer_weights_encode_anew(tmp_path: Path) -> None:
-    """Codes are kept per tokenizer: the same weights are not asked twice, others are."""
-    data = _data(tmp_path / "data")
-    folder = tmp_path / "tokenizer"
-    shutil.copytree(TOKENIZER, folder)
-    cache = tmp_path / "cache" / "codes"
-    first = read_clips(data, folder, cache)
-    files = list(cache.parent.iterdir())
-    assert all(torch.equal(a.codes, b.codes) for a, b in zip(first, read_clips(data, folder, cache), strict=True))
-    assert list(cache.parent.iterdir()) == files
-    weights = folder / "model.safetensors"
-    raw = bytearray(weights.read_bytes())
-    raw[-1] ^= 1
-    weights.write_bytes(raw)
-    read_clips(data, folder, cache)
-    assert len(list(cache.parent.iterdir())) == 2
+def test_held_out_clips_and_copies_are_kept_apart(data: Path) -> None:
+    corpus = Corpus(data, TOKENIZER)
+    taught, held_out = ({clip.name for clip in clips} for clips in (corpus.taught, corpus.held_out))
+    assert held_out == {"clip8", "clip9"} and "clip3~" in taught and not taught & held_out
+    with pytest.raises(FileNotFoundError, match="encode"):
+        Corpus(data.parent, TOKENIZER)
+
+
+def test_a_run_learns_goes_on_exactly_and_its_folder_loads(data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    plan = Plan(16, rate=3e-3, warm_up=2, average=0.5)
+    whole = Loop(task(data), plan, tmp_path / "whole")
+    before = whole.task.evaluate(8)  # type: ignore[attr-defined]
+    whole.run(lambda _: False)
+    after = whole.task.evaluate(8)  # type: ignore[attr-defined]
+    assert after["c0"] < before["c0"] - 0.2
+    Loop(task(data), plan, tmp_path / "parts").run(lambda progress: progress.step >= 7)
+    parts = Loop(task(data), plan, tmp_path / "parts")
+    parts.run(lambda _: False)
+    for name, value in whole.task.model.state_dict().items():
+        assert torch.equal(value, parts.task.model.state_dict()[name]), name
+    loaded = PatchLM.from_pretrained(tmp_path / "whole")
+    for name, value in whole.average.items():
+        assert torch.allclose(loaded.state_dict()[name].float(), value.float(), atol=1e-3), name
+    again = task(data)
+    again.begin_with(tmp_path / "whole")
+    assert torch.allclose(again.model.lm_head.weight, loaded.lm_head.weight.float(), atol=1e-6)
+
+
+def test_what_generation_may_say_is_what_training_shows(data: Path) -> None:
+    """Each example's answer is a way through its own reading: the rules of generation forbid nothing that is taught."""
+    speaking, random = task(data), np.random.default_rng(3)
+    empty, eot, eostm = (getattr(speaking.model.special, name) for name in ("empty", "eot", "eostm"))
+    readings = 0
+    for _ in range(40):
+        example = speaking.examples.draw(random)
+        text = [int(one) for one in example.groups.text[example.target]]
+        said = tuple(one for one in text if one != empty)
+        if not said:
+            continue  # a conversion: its text is the script's
+        assert said[-1] == eostm and said[-2] == eot
+        reading = Reading(said, empty)
+        for place, one in enumerate(text):
+            assert one in reading.open_ids(text[:place])
+        readings += 1
+    assert readings > 5
+    assert all(mark in phone_tokenizer().get_vocab() for mark in PAUSES)

@@ -27,7 +27,8 @@ from vivavoce.model.errors import ModelError
 from vivavoce.model.grid import Groups, concatenate, speech_groups, text_groups
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.sampling import Sampling, TaskSampling
-from vivavoce.model.script import Script, conversion_script, speech_script
+from vivavoce.model.script import Reading, Script, conversion_script, speech_script
+from vivavoce.model.spoken import spoken
 from vivavoce.model.text_tokenizer import TextTokenizer
 
 FOLDER = Path(__file__).parent / "profiles"
@@ -35,7 +36,7 @@ INTERLEAVE = 5  # text tokens, then patches, in a stream
 _SPECIAL = re.compile(r"(<\|\w+\|>)")
 _SLOT = re.compile(r"\{(text|transcript)\}")
 
-Output = Literal["stream", "script", "text"]
+Output = Literal["stream", "script", "reading", "text"]
 Value = TypeVar("Value")
 
 
@@ -64,7 +65,7 @@ class Task:
     Attributes:
         prompt: pieces, see the module.
         output: `stream`: text and patches as the model goes on; `text`: text only; `script`: patches in a laid-down
-            course, see the module `script`.
+            course; `reading`: the text in its order, the pace the model's. See the module `script`.
         sampling: how ids are drawn.
         stop: names of the ids that end the output.
         pace: least and most seconds of output per character of the text, or per second of the source; a script
@@ -95,11 +96,13 @@ class Profile:
     """The prompts of one kind of checkpoint.
 
     Attributes:
+        spoken: text is given as phones, see the module `spoken`.
         capitalise: text that is all upper or all lower case is capitalised, as the checkpoint was trained on sentences.
         reference_seconds: reference audio that a prompt takes at most, over all clips.
     """
 
     name: str
+    spoken: bool
     capitalise: bool
     reference_seconds: float
     tasks: Mapping[str, Task]
@@ -126,7 +129,7 @@ def load_profile(name: str) -> Profile:
         raise CheckpointError(f"no prompt profile is called {name!r}")
     data = json.loads(path.read_text(encoding="utf-8"))
     tasks = {key: _task(value) for key, value in data["tasks"].items()}
-    return Profile(name, data["capitalise"], data["reference_seconds"], tasks)
+    return Profile(name, data.get("spoken", False), data["capitalise"], data["reference_seconds"], tasks)
 
 
 def _task(data: Mapping[str, Any]) -> Task:
@@ -152,7 +155,7 @@ class PromptBuilder:
         Raises:
             ModelError: the task wants audio that the material lacks.
         """
-        text = _capitalised(material.text) if self.profile.capitalise else material.text
+        text = self._text(material.text) if material.text else ""
         return concatenate(self._pieces(task.prompt, material, text, None))
 
     def stop_ids(self, task: Task) -> frozenset[int]:
@@ -163,8 +166,26 @@ class PromptBuilder:
         """The course of a scripted task's output: of a conversion of the source, else of speech of so many patches."""
         if material.source is not None:
             return conversion_script(material.source, task.block, self._config, self._special)
-        ids = self._tokenizer.encode_plain(material.text)
+        ids = self._tokenizer.encode_plain(self._text(material.text))
         return speech_script(ids, patches, task.block, self._config, self._special)
+
+    def reading(self, text: str) -> Reading:
+        """A text to be read.
+
+        Raises:
+            ModelError: nothing in the text can be spoken.
+        """
+        ids = self.token_ids(self._text(text))
+        return Reading((*ids, self._special.eot, self._special.eostm), self._special.empty)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of a text in the form that the checkpoint reads."""
+        return self._tokenizer.encode_plain(text)
+
+    def _text(self, text: str) -> str:
+        if self.profile.spoken:
+            return "".join(spoken(text))
+        return _capitalised(text) if self.profile.capitalise else text
 
     def _pieces(
         self, pieces: Sequence[Any], material: Material, text: str, reference: ReferenceCodes | None

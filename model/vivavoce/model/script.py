@@ -1,4 +1,4 @@
-"""Scripts: outputs whose course is laid down beforehand, and in which the model fills only the patches.
+"""Outputs whose course is not wholly the model's: a text that is read, and a script in which only patches are filled.
 
 A small model cannot learn in hours where in a long prompt it stands. A script puts what belongs together side by
 side: a few letters and the patches that say them, a few patches of a source and the same patches in another voice.
@@ -18,6 +18,41 @@ from vivavoce.model.grid import Groups, concatenate, speech_groups, text_groups
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 
 LEAD = 1  # blocks by which the text runs ahead of the speech, as sounds depend on what follows
+
+
+MOST_PATCHES = 12  # in a row before the next text id must come
+MOST_IDS = 10  # in a row before a patch must come
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text that is read: its ids come in their order, and the model decides at each group whether the next one comes
+    or a patch. So it sets the pace and the length, can neither leave out nor add a word, and always ends.
+
+    Attributes:
+        ids: the text's ids, then `<|eot|>` and `<|eostm|>`.
+        empty: the id of a patch.
+    """
+
+    ids: tuple[int, ...]
+    empty: int
+
+    def open_ids(self, text: Sequence[int]) -> tuple[int, ...]:
+        """Ids that may come after those generated so far."""
+        said = sum(one != self.empty for one in text)
+        if said == len(self.ids):
+            return (self.empty,)
+        recent = [one == self.empty for one in text[-max(MOST_PATCHES, MOST_IDS) :]]
+        if len(recent) >= MOST_PATCHES and all(recent[-MOST_PATCHES:]):
+            return (self.ids[said],)
+        if len(recent) >= MOST_IDS and not any(recent[-MOST_IDS:]):
+            return (self.empty,)
+        return (self.ids[said], self.empty)
+
+    @property
+    def most_groups(self) -> int:
+        """Groups that the longest way through the text has."""
+        return len(self.ids) * (MOST_PATCHES + 1)
 
 
 @dataclass(frozen=True)
@@ -55,6 +90,38 @@ def speech_script(ids: Sequence[int], patches: int, block: int, config: LMConfig
             said = until
         parts.append(_free(min(block, patches - number * block), config, special))
     return _join([*parts, _text([special.eostm], config)])
+
+
+def reading_groups(
+    ids: Sequence[int],
+    starts: Sequence[float],
+    patches: Groups,
+    patch_seconds: float,
+    config: LMConfig,
+    special: SpecialIds,
+) -> Groups:
+    """A reading as it is taught: each text id stands `LEAD` patches before the patch in which its sound begins.
+
+    Args:
+        ids: of the text alone.
+        starts: seconds into the speech, one per id, ascending.
+        patches: the speech.
+        patch_seconds: seconds in a patch.
+        config: sizes of the language model.
+        special: its special ids.
+    """
+    parts, said = [], 0
+    for number in range(len(patches)):
+        until = said
+        while until < len(ids) and starts[until] < (number + 1 + LEAD) * patch_seconds and until - said < MOST_IDS:
+            until += 1
+        parts.append(text_groups(ids[said:until], config))
+        if until == len(ids) and said < until:
+            parts.append(text_groups([special.eot], config))
+        parts.append(Groups(patches.text[number : number + 1], patches.codes[number : number + 1]))
+        said = until
+    late = [*ids[said:], special.eot, special.eostm] if said < len(ids) else [special.eostm]
+    return concatenate([*parts, text_groups(late, config)])
 
 
 def conversion_script(source: Tensor, block: int, config: LMConfig, special: SpecialIds) -> Script:

@@ -5,15 +5,31 @@ Entries that nothing falls on any more are moved onto features of the current ba
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoce.model.quantizer import Codebook, ResidualQuantizer
+from vivavoce.model.training import distributed
 
 DECAY = 0.98
 KMEANS_ROUNDS = 8
 DEAD_SHARE = 0.05  # of an even share of the features: an entry below it is dead
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Features[..., width] by all codebooks and by the first alone, and how far they lay from their entries.
+
+    `commitment` is the mean squared distance over all codebooks.
+    """
+
+    features: Tensor
+    first: Tensor
+    commitment: Tensor
 
 
 class CodebookTrainer:
@@ -25,13 +41,14 @@ class CodebookTrainer:
         self.counts = [torch.ones(len(book.embed)) for book in quantizer.codebooks]
         self.sums = [book.embed.clone() for book in quantizer.codebooks]
 
-    def state_dict(self) -> dict[str, list[Tensor]]:
+    def state_dict(self) -> dict[str, Any]:
         """What a later run needs to go on."""
-        return {"counts": self.counts, "sums": self.sums}
+        return {"counts": self.counts, "sums": self.sums, "generator": self.generator.get_state()}
 
-    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.counts, self.sums = state["counts"], state["sums"]
+        self.generator.set_state(state["generator"].cpu())
 
     @torch.no_grad()
     def start(self, features: Tensor) -> None:
@@ -51,23 +68,23 @@ class CodebookTrainer:
             self.sums[index] = book.embed * self.counts[index][:, None]
             residual = residual - book.embed[code]
 
-    def quantize(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantise features[..., width] with a straight-through gradient, and move the codebooks.
-
-        Returns:
-            Quantised features, and the commitment loss: mean squared distance to the entries over all codebooks.
-        """
+    def quantize(self, features: Tensor) -> Quantised:
+        """Quantise features[..., width] with a straight-through gradient, and move the codebooks."""
         flat = features.reshape(-1, features.shape[-1]).float()
         residual, total = flat, torch.zeros_like(flat)
-        commitment = torch.zeros(())
+        commitment = flat.new_zeros(())
+        first = total
         for index, book in enumerate(self.quantizer.codebooks):
             code = book.nearest(residual.detach())
             entry = book.embed[code]
             commitment = commitment + F.mse_loss(residual, entry)
             self._move(index, residual.detach(), code)
             residual, total = residual - entry, total + entry
+            if index == 0:
+                first = flat + (total - flat).detach()
         quantized = flat + (total - flat).detach()
-        return quantized.view(features.shape), commitment / len(self.quantizer.codebooks)
+        shape = features.shape
+        return Quantised(quantized.view(shape), first.view(shape), commitment / len(self.quantizer.codebooks))
 
     @torch.no_grad()
     def _move(self, index: int, residual: Tensor, code: Tensor) -> None:
@@ -81,9 +98,11 @@ class CodebookTrainer:
         book.embed.copy_(self.sums[index] / self.counts[index][:, None])
 
     def _pick(self, features: Tensor, count: int) -> Tensor:
-        return features[torch.randint(len(features), (count,), generator=self.generator)]
+        drawn = torch.randint(len(features), (count,), generator=self.generator)
+        return distributed.same(features[drawn.to(features.device)])
 
 
 def _tally(book: Codebook, features: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+    """Features per entry and their sums, over all processes."""
     counts = torch.bincount(code, minlength=len(book.embed)).float()
-    return counts, torch.zeros_like(book.embed).index_add_(0, code, features)
+    return distributed.total(counts), distributed.total(torch.zeros_like(book.embed).index_add_(0, code, features))

@@ -43,7 +43,7 @@ def _log(spectrum: Tensor) -> Tensor:
 
 def complex_loss(made: Tensor, wanted: Tensor, nfft: int = 1024) -> Tensor:
     """L1 of magnitude-compressed complex spectra (Braun & Tashev 2020): what gives the low harmonics their phase."""
-    window = torch.hann_window(nfft)
+    window = torch.hann_window(nfft, device=made.device)
     spectra = [torch.stft(wave, nfft, nfft // 4, window=window, return_complex=True) for wave in (made, wanted)]
     packed = []
     for spectrum in spectra:
