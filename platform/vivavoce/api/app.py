@@ -18,7 +18,9 @@ from vivavoce.api.routes import (
     health,
     jobs,
     outputs,
+    rights,
     speech,
+    subject,
     text_to_speech,
     voices,
 )
@@ -59,7 +61,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Gate, services=services)
     for module in (consents, voices, speech):
         app.include_router(module.router, responses=problems.OPENAI_PROBLEMS)
-    for module in (text_to_speech, conversion, detection, jobs, outputs, audit, public):
+    for module in (text_to_speech, conversion, detection, jobs, outputs, audit, rights, subject, public):
         app.include_router(module.router, responses=problems.PROBLEMS)
     app.include_router(health.router)
     return app

@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from vivavoce.audit.errors import LogUnavailable, NoSuchProof
-from vivavoce.consent.errors import ConsentInvalid, ConsentRefused
+from vivavoce.consent.errors import ConsentInvalid, ConsentRefused, LinkRefused
 from vivavoce.ledger.errors import ObjectStoreUnavailable
 from vivavoce.policy.errors import PolicyRefused
 from vivavoce.release.errors import ReleaseRefused
@@ -28,8 +28,8 @@ from vivavoce.sound import SoundCode, SoundError
 _OPENAI_ROUTES = "/v1/audio/"
 _log = structlog.get_logger("vivavoce.api")
 
-_NOT_FOUND = {"unknown_voice", "unknown_consent", "unknown_output", "voice_deleted"}
-_CONFLICT = {"idempotency_key_reused", "idempotency_key_in_use"}
+_NOT_FOUND = {"unknown_subject", "link_unknown", "unknown_voice", "unknown_consent", "unknown_output", "voice_deleted"}
+_CONFLICT = {"already_renewed", "idempotency_key_reused", "idempotency_key_in_use"}
 _UNFIT = {"mark_not_found", "mark_identity_taken", "mark_too_short", "mark_silent", "nothing_to_release"}
 _SOUND = set(get_args(SoundCode))
 _UNAVAILABLE = {
@@ -39,7 +39,7 @@ _UNAVAILABLE = {
     PoolTimeout: ("database_unavailable", "The database does not answer."),
 }
 
-Refusal = ConsentRefused | ConsentInvalid | PolicyRefused | ReleaseRefused | SoundError
+Refusal = ConsentRefused | ConsentInvalid | LinkRefused | PolicyRefused | ReleaseRefused | SoundError
 """What safety and the sound reader say no with: each has a `code` and a `detail`."""
 
 
@@ -157,7 +157,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(NoSuchProof, _no_proof)
-    for refusal in (ConsentRefused, ConsentInvalid, PolicyRefused, ReleaseRefused, SoundError):
+    for refusal in (ConsentRefused, ConsentInvalid, LinkRefused, PolicyRefused, ReleaseRefused, SoundError):
         app.add_exception_handler(refusal, _refused)
     for kind in _UNAVAILABLE:
         app.add_exception_handler(kind, _unavailable)

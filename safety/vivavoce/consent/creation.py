@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,8 +14,9 @@ from sqlalchemy.orm import Session
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
+from vivavoce.consent.errors import ConsentInvalid
 from vivavoce.consent.names import plain_name
-from vivavoce.consent.scope import Scope
+from vivavoce.consent.scope import LONGEST_MINORS_LIFETIME, Scope
 from vivavoce.consent.statements import Statement, statement
 from vivavoce.ledger.envelope import new_subject_key, seal, unseal
 from vivavoce.ledger.ids import new_id
@@ -35,6 +37,22 @@ class Recording:
     data: bytes
     sha256: str
     seconds: float
+
+
+class Relationship(StrEnum):
+    """What a guardian is to a minor."""
+
+    PARENT = "parent"
+    LEGAL_GUARDIAN = "legal_guardian"
+
+
+@dataclass(frozen=True)
+class Guardian:
+    """Who consents for a minor, and how well that is established."""
+
+    name: str
+    relationship: Relationship
+    assurance: Assurance = Assurance.ATTESTED
 
 
 def check_recording(data: bytes) -> Recording:
@@ -61,6 +79,8 @@ def create_consent(
     language: str,
     now: datetime,
     scope: Scope = Scope(),  # noqa: B008 - frozen
+    guardian: Guardian | None = None,
+    renews: Consent | None = None,
 ) -> Consent:
     """Record that a tenant attests a person's consent: the person's row and key, the sealed evidence, and a leaf.
 
@@ -70,13 +90,21 @@ def create_consent(
         actor: Who records it, such as the id of an API key.
         name: The speaker's name; sealed under the subject's key.
         language: Language of the statement that was read (BCP 47).
+        guardian: Who consents for a speaker who is a minor; a minor's consent lasts five years at most.
+        renews: The earlier consent of the same person, held by the caller (`renewal.renew`).
 
     Raises:
-        ConsentInvalid: The name is empty, too long or not text, or there is no statement in that language.
+        ConsentInvalid: A name is empty, too long or not text, there is no statement in that language, or the lifetime
+            is out of range for a minor.
         LogUnavailable: The log cannot be written. Nothing was recorded.
     """
     name, read = plain_name(name), statement(language)
-    subject = _new_subject(session, keyring, tenant_id, now)
+    if guardian is not None and scope.lifetime > LONGEST_MINORS_LIFETIME:
+        raise ConsentInvalid("lifetime_out_of_range", f"a minor's lasts {LONGEST_MINORS_LIFETIME.days} days at most")
+    if renews is None:
+        subject = _new_subject(session, keyring, tenant_id, now)
+    else:
+        subject = session.get_one(Subject, renews.subject_id)
     consent_id = new_id("cons")
     place = recording_key(consent_id)
     consent = Consent(
@@ -100,7 +128,12 @@ def create_consent(
         recording_sha256=recording.sha256,
         created_at=now,
         decided_at=now,
+        renews=None if renews is None else renews.id,
     )
+    if guardian is not None:
+        sealed = seal(keyring, subject, plain_name(guardian.name).encode(), _guardian_place(consent_id))
+        consent.guardian_sealed = sealed
+        consent.guardian_relationship, consent.guardian_assurance = guardian.relationship, guardian.assurance
     entry, personal = _creation(consent, read, recording, actor), {"name": name, "recording_sha256": recording.sha256}
     consent.leaf_index = log.append(session, entry, personal=json.dumps(personal).encode(), subject=subject)
     session.add(consent)
@@ -113,6 +146,14 @@ def speaker_name(session: Session, keyring: KeyRing, consent: Consent) -> str:
     """Unseal the speaker's name; raises `Erased` once the person has left."""
     subject = session.get_one(Subject, consent.subject_id)
     return unseal(keyring, subject, consent.name_sealed, _name_place(consent.id)).decode()
+
+
+def guardian_name(session: Session, keyring: KeyRing, consent: Consent) -> str | None:
+    """Unseal the name of who consented for a minor; None for adults. Raises `Erased` once the person has left."""
+    if consent.guardian_sealed is None:
+        return None
+    subject = session.get_one(Subject, consent.subject_id)
+    return unseal(keyring, subject, consent.guardian_sealed, _guardian_place(consent.id)).decode()
 
 
 def rename(session: Session, log: Log, keyring: KeyRing, consent: Consent, name: str, actor: str) -> None:
@@ -162,8 +203,16 @@ def _creation(consent: Consent, read: Statement, recording: Recording, actor: st
         "expires_at": consent.expires_at.isoformat(),
         "recording_seconds": round(recording.seconds, 2),
     }
+    if consent.guardian_relationship is not None:
+        facts |= {"guardian": consent.guardian_relationship, "guardian_assurance": str(consent.guardian_assurance)}
     refs = {"consent": consent.id, "subject": consent.subject_id}
+    if consent.renews is not None:
+        refs["renews"] = consent.renews
     return Entry(Tag.CONSENT_CREATE, consent.tenant_id, actor, refs=refs, facts=facts)
+
+
+def _guardian_place(consent_id: str) -> bytes:
+    return f"consent.guardian_sealed:{consent_id}".encode()
 
 
 def _name_place(consent_id: str) -> bytes:

@@ -13,6 +13,8 @@ from vivavoce.ledger.tables import Operation
 DEFAULT_LIFETIME = timedelta(days=365)
 LONGEST_LIFETIME = timedelta(days=3652)
 """Ten years."""
+LONGEST_MINORS_LIFETIME = timedelta(days=1826)
+"""Five years."""
 
 # Enough of BCP 47 (RFC 5646) for language, script and region; ISO 3166-1 alpha-2 for countries.
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?")
@@ -46,9 +48,9 @@ class Scope:
     languages: tuple[str, ...] = ()
     """BCP 47 tags that may be spoken; none: any language. `en` covers `en-GB`."""
     territory: tuple[str, ...] = ()
-    """Countries (ISO 3166-1) where it may be used; none: everywhere. Recorded, and for the tenant to keep to."""
+    """Countries (ISO 3166-1) where it may be used; none: everywhere."""
     commercial: bool = False
-    """Whether it may earn money. Recorded, and for the tenant to keep to."""
+    """Whether it may earn money."""
     lifetime: timedelta = DEFAULT_LIFETIME
 
     def __post_init__(self) -> None:
@@ -73,3 +75,8 @@ def covers_language(allowed: list[str], language: str | None) -> bool:
         return False
     asked = language.lower()
     return any(asked == tag.lower() or asked.startswith(f"{tag.lower()}-") for tag in allowed)
+
+
+def covers_territory(allowed: list[str], country: str | None) -> bool:
+    """Whether a use in a country (ISO 3166-1 alpha-2) is covered; a use that names none, only where all are."""
+    return not allowed or country in allowed

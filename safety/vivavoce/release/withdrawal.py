@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
-from vivavoce.audit.entries import Entry
+from vivavoce.audit.entries import Entry, Json
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.errors import ConsentRefused
@@ -72,7 +72,7 @@ def withdraw(session: Session, log: Log, consent_id: str, reason: str, actor: st
     withheld = _withhold(session, Output.consent_id == consent_id, "consent_revoked", now)
     if withheld:
         refs = {"consent": consent.id, "subject": consent.subject_id}
-        facts = {"code": "consent_revoked", "outputs": withheld}
+        facts: dict[str, Json] = {"code": "consent_revoked", "outputs": withheld}
         log.append(session, Entry(Tag.OUTPUT_WITHHOLD, consent.tenant_id, actor, refs, facts))
     return consent
 

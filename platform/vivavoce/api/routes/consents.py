@@ -16,7 +16,7 @@ from vivavoce.api.services import Here, Services, now
 from vivavoce.api.shapes import After, Body, ConsentView, Deleted, FormBody, Limit, Page, consent_view, page
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.tags import Tag
-from vivavoce.consent.creation import rename
+from vivavoce.consent.creation import Guardian, Relationship, rename
 from vivavoce.consent.errors import ConsentInvalid
 from vivavoce.consent.scope import Purpose
 from vivavoce.consent.scope import Scope as ConsentScope
@@ -25,11 +25,11 @@ from vivavoce.consent.service import (
     create_consent,
     effective_status,
     find_consent,
-    revoke,
     speaker_name,
 )
 from vivavoce.ledger.errors import Erased
 from vivavoce.ledger.tables import Consent, Operation
+from vivavoce.release.withdrawal import withdraw as withdraw_all
 from vivavoce.sound import SoundError
 
 router = APIRouter(prefix="/v1/audio/voice_consents", tags=["consents"])
@@ -38,10 +38,9 @@ Reader = Annotated[Caller, allowed(Scope.CONSENTS_READ)]
 Writer = Annotated[Caller, allowed(Scope.CONSENTS_WRITE)]
 
 
-class NewConsent(FormBody):
-    """A recorded consent, with what it covers."""
+class ConsentForm(FormBody):
+    """A recorded word, with what it covers."""
 
-    name: str
     language: str
     recording: UploadFile
     operations: frozenset[Operation] = frozenset(Operation)
@@ -61,6 +60,19 @@ class NewConsent(FormBody):
             commercial=self.commercial,
             lifetime=timedelta(days=self.expires_in_days),
         )
+
+
+class NewConsent(ConsentForm):
+    """A recorded consent, by whom, and for a minor the guardian who consents too."""
+
+    name: str
+    guardian: str | None = None
+    """Name of the guardian; the speaker is a minor then."""
+    guardian_relationship: Relationship = Relationship.PARENT
+
+    def consenting(self) -> Guardian | None:
+        """Who consents for a minor."""
+        return None if self.guardian is None else Guardian(self.guardian, self.guardian_relationship)
 
 
 class NewName(Body):
@@ -88,9 +100,10 @@ def create(
                 recording=recording,
                 language=form.language,
                 scope=form.scope(),
+                guardian=form.consenting(),
                 now=now(),
             )
-            return _view(session, here, consent)
+            return shown(session, here, consent)
     except (SoundError, ConsentInvalid) as refusal:
         _log(here, caller, Tag.CONSENT_REFUSE, {}, {"code": refusal.code})
         raise
@@ -109,7 +122,7 @@ def read_all(
         statement = statement.where(Consent.id < after)
     with here.database.read() as session:
         consents = session.scalars(statement.limit(limit + 1)).all()
-        views = [_view(session, here, consent) for consent in consents]
+        views = [shown(session, here, consent) for consent in consents]
     _log(here, caller, Tag.CONSENT_READ, {}, {"listed": min(limit, len(views))})
     return page(views, limit, [view.id for view in views])
 
@@ -118,7 +131,7 @@ def read_all(
 def read(consent_id: str, caller: Reader, here: Here) -> ConsentView:
     """Read one consent. The reading of the name is logged."""
     with here.database.read() as session:
-        view = _view(session, here, find_consent(session, caller.tenant_id, consent_id))
+        view = shown(session, here, find_consent(session, caller.tenant_id, consent_id))
     _log(here, caller, Tag.CONSENT_READ, {"consent": view.id}, {})
     return view
 
@@ -132,7 +145,7 @@ def update(consent_id: str, body: NewName, caller: Writer, here: Here) -> Consen
             rename(session, here.log, here.keyring, consent, body.name, caller.key_id)
         except Erased as error:
             raise ConsentInvalid("consent_erased", "the speaker has been erased") from error
-        return _view(session, here, consent)
+        return shown(session, here, consent)
 
 
 @router.delete("/{consent_id}")
@@ -140,11 +153,12 @@ def withdraw(consent_id: str, caller: Writer, here: Here) -> Deleted:
     """Withdraw a consent, at once and for good. What was recorded about it stays in the log, sealed."""
     with here.database.write() as session:
         find_consent(session, caller.tenant_id, consent_id)
-        revoke(session, here.log, consent_id, "withdrawn through the tenant", caller.key_id, now())
+        withdraw_all(session, here.log, consent_id, "withdrawn through the tenant", caller.key_id, now())
     return Deleted(id=consent_id, object="audio.voice_consent")
 
 
-def _view(session: Session, here: Services, consent: Consent) -> ConsentView:
+def shown(session: Session, here: Services, consent: Consent) -> ConsentView:
+    """Show a consent, with the speaker's name where it can still be read."""
     try:
         name = speaker_name(session, here.keyring, consent)
     except Erased:
