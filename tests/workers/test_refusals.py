@@ -22,6 +22,7 @@ from vivavoce.model.voice_model import Generated
 from vivavoce.policy.admission import admit
 from vivavoce.release import marking
 from vivavoce.release.marking import LADDER
+from vivavoce.release.withdrawal import erase
 from vivavoce.sound import SPEECH_RATE, Samples
 from vivavoce.watermark import Detection, Marker, Verdict
 from vivavoce.workers.jobs import JobRunner
@@ -172,6 +173,19 @@ def test_a_stolen_lease_delivers_nothing(house: House, runner: JobRunner) -> Non
     assert house.outcomes(job_id) == []
     assert house.output(job_id) is None
     assert house.store.list(f"outputs/{job_id}") == []
+
+
+def test_the_reaper_finishes_what_a_withdrawal_or_an_erasure_left(house: House, runner: JobRunner) -> None:
+    """Jobs beyond those that end with a withdrawal; objects that were to be deleted when the process was killed."""
+    (consent_id, voice_id), (leaving, _) = house.another_voice(), house.another_voice()
+    job_id = house.queue(SHORT, voice_id)
+    house.revoke(consent_id, now())
+    with house.database.write() as session:
+        erase(session, house.log, session.get_one(Consent, leaving).subject_id, "subject", now())
+    assert house.count("doomed_object") == 2
+    Reaper(runner.host).look(now())
+    house.check_one_end(job_id, JobStatus.REFUSED, "consent_revoked")
+    assert house.count("doomed_object") == 0
 
 
 def test_a_job_that_kills_its_workers_is_given_up(house: House, runner: JobRunner) -> None:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from vivavoce.ledger.lease import abandoned, waiting
+from vivavoce.release.deletion import delete_doomed
+from vivavoce.release.withdrawal import end_hopeless
 from vivavoce.workers.endings import EXHAUSTED, end_job
 from vivavoce.workers.host import Host
 from vivavoce.workers.logs import log_unforeseen
@@ -43,7 +45,10 @@ class Reaper:
     def look(self, now: datetime) -> None:
         """Do one round."""
         self._reclaim(now)
+        self._end_hopeless(now)
         self._ring_again(now)
+        # What an erasure could not delete at once, because the store was away or somebody was killed.
+        delete_doomed(self._host.database, self._host.store, self._host.log, f"worker:{self._host.owner}")
         if time.monotonic() - self._swept >= self._host.settings.sweep_seconds:
             sweep_all(self._host.database, self._host.store)
             self._swept = time.monotonic()
@@ -75,6 +80,16 @@ class Reaper:
             sweep_job(self._host.database, self._host.store, job_id)
         except Exception as error:
             log_unforeseen("job_not_given_up", error)  # the other jobs must not wait behind this one
+
+    def _end_hopeless(self, now: datetime) -> None:
+        """End queued jobs whose consent has ended or whose voice is deleted, without waiting for a free worker."""
+        with self._host.database.read() as session:
+            if not waiting(session, now, 1):
+                return
+        with self._host.database.write() as session:
+            ended = end_hopeless(session, self._host.log, f"worker:{self._host.owner}", now)
+        if ended:
+            _log.info("hopeless_jobs_ended", jobs=ended)
 
     def _ring_again(self, now: datetime) -> None:
         # Busy workers will come to waiting jobs by themselves. Only where this one is idle while a job waits was its
