@@ -48,9 +48,9 @@ class Scope:
     languages: tuple[str, ...] = ()
     """BCP 47 tags that may be spoken; none: any language. `en` covers `en-GB`."""
     territory: tuple[str, ...] = ()
-    """Countries (ISO 3166-1) where it may be used; none: everywhere."""
+    """Countries (ISO 3166-1) where it may be used; none: everywhere. Recorded, and for the tenant to keep to."""
     commercial: bool = False
-    """Whether it may earn money."""
+    """Whether it may earn money. Recorded, and for the tenant to keep to."""
     lifetime: timedelta = DEFAULT_LIFETIME
 
     def __post_init__(self) -> None:
@@ -75,8 +75,3 @@ def covers_language(allowed: list[str], language: str | None) -> bool:
         return False
     asked = language.lower()
     return any(asked == tag.lower() or asked.startswith(f"{tag.lower()}-") for tag in allowed)
-
-
-def covers_territory(allowed: list[str], country: str | None) -> bool:
-    """Whether a use in a country (ISO 3166-1 alpha-2) is covered; a use that names none, only where all are."""
-    return not allowed or country in allowed
