@@ -42,7 +42,7 @@ assert not {name.split(".")[0] for name in sys.modules} & {"torch", "torchaudio"
 """
 
 
-NO_SOUND = ("JSONResponse(", "PlainTextResponse(", "page(", "_asking(", "report_pdf(")
+NO_SOUND = ("JSONResponse(", "PlainTextResponse(", "page(", "_asking(", "report_pdf(", "export_subject(")
 
 
 def test_an_api_host_needs_no_torch(tmp_path: Path) -> None:
