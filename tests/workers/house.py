@@ -18,7 +18,7 @@ from tests.workers import worker_main
 
 from vivavoce.audit.log import Log
 from vivavoce.consent import Scope
-from vivavoce.consent.voices import check_clip, create_voice
+from vivavoce.consent.voices import Clip, check_clip, create_voice
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
@@ -56,7 +56,7 @@ class House(World):
         self.consent_id = self.consent(now=now() - timedelta(minutes=1))
         self.voice_id = self.found_voice(self.consent_id)
 
-    def found_voice(self, consent_id: str) -> str:
+    def found_voice(self, consent_id: str, clip: Clip = CLIP) -> str:
         with self.database.write() as session:
             return create_voice(
                 session,
@@ -67,7 +67,7 @@ class House(World):
                 actor=self.account.key_id,
                 name="Jane",
                 consent_id=consent_id,
-                clip=CLIP,
+                clip=clip,
                 now=now(),
             ).id
 

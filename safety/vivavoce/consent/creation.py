@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
+from vivavoce.consent.claims import refuse_generated
 from vivavoce.consent.errors import ConsentInvalid
 from vivavoce.consent.names import plain_name
 from vivavoce.consent.scope import LONGEST_MINORS_LIFETIME, Scope
@@ -60,9 +61,11 @@ def check_recording(data: bytes) -> Recording:
 
     Raises:
         SoundError: Not a readable sound file, or not 2 to 120 s of something louder than silence.
+        ConsentInvalid: recording_is_generated.
     """
     sound = decode(data, max_seconds=MAX_RECORDING_SECONDS)
     require_speech(sound, MIN_RECORDING_SECONDS)
+    refuse_generated(data)
     return Recording(data, hashlib.sha256(data).hexdigest(), sound.seconds)
 
 

@@ -21,7 +21,7 @@ class ConsentInvalid(ConsentError):
     """A consent that cannot be recorded as asked.
 
     Codes: name_empty, name_too_long, name_control_characters, scope_empty, scope_malformed, lifetime_out_of_range,
-    statement_unknown.
+    statement_unknown, recording_is_generated.
     """
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
+from vivavoce.consent.claims import refuse_generated
 from vivavoce.consent.errors import ConsentRefused
 from vivavoce.consent.names import plain_name, plain_text
 from vivavoce.consent.service import find_consent, require_in_force
@@ -43,11 +44,12 @@ def check_clip(data: bytes, transcript: str) -> Clip:
 
     Raises:
         SoundError: Not a readable sound file, or not 1 to 30 s of something louder than silence.
-        ConsentInvalid: The transcript is too long or not text.
+        ConsentInvalid: The transcript is too long or not text, or recording_is_generated.
     """
     text = plain_text("transcript", transcript, MAX_TRANSCRIPT_CHARACTERS)
     sound = decode(data, max_seconds=MAX_CLIP_SECONDS)
     require_speech(sound, MIN_CLIP_SECONDS)
+    refuse_generated(data)
     return Clip(data, hashlib.sha256(data).hexdigest(), sound.seconds, text)
 
 

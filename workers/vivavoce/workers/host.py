@@ -24,6 +24,7 @@ from vivavoce.provenance import Credential, open_credential
 from vivavoce.watermark import Marker
 from vivavoce.workers.errors import StartError
 from vivavoce.workers.keeper import LeaseKeeper
+from vivavoce.workers.natural import Natural
 from vivavoce.workers.settings import WorkerSettings
 from vivavoce.workers.tasknames import producer
 
@@ -42,6 +43,7 @@ class Host:
         self.credential = credential
         self.log = Log(keyring, settings.log_origin)
         self.marker = marker
+        self.natural = Natural(marker)
         self.engine = engine
         self.model_id = model_id
         self.celery = producer(settings)

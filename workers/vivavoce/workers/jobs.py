@@ -31,6 +31,7 @@ from vivavoce.workers.host import Host
 from vivavoce.workers.keeper import Hold
 from vivavoce.workers.logs import log_unforeseen
 from vivavoce.workers.making import engine_request, load_references
+from vivavoce.workers.natural import consent_recording
 from vivavoce.workers.sweep import sweep_job
 from vivavoce.workers.tasknames import ring
 
@@ -97,6 +98,9 @@ class JobRunner:
             permitted = authorize_job(session, host.keyring, job, now)
             request, sound = open_request(job, session, host.store, host.keyring)
             references = load_references(session, job, host.store, host.keyring)
+            behind = [consent_recording(session, job, host.store, host.keyring)]
+        for samples, rate in [*behind, *((one.wave.numpy(), one.sample_rate) for one in references)]:
+            host.natural.require(samples, rate)
         asked = engine_request(job, request, sound, references)
         made = self._await(host.engine.submit(asked, cancelled=lambda: self._must_stop(hold)), hold)
         source = None if sound is None else hashlib.sha256(sound).hexdigest()
