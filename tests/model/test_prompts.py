@@ -87,7 +87,7 @@ FORMS = {
         "[Int]:Convert the timbre of the input speech to target timbre.\n<|sosp|>[6]<|eosp|>\n"
         "<|sostm|>Good [4][7]day.<|eot|><|eostm|> \n\n<|sosp|>[0][3]<|eosp|>\n<|sostm|>"
     ),
-    ("mini", "cloned_speech"): "<|speech|><|sosp|>[4][7]<|eosp|>",
+    ("mini", "cloned_speech"): "<|speech|><|sosp|>[4][7]<|eosp|><|sostm|>",
     ("mini", "conversion"): "<|conversion|><|sosp|>[4][7]<|eosp|>",
 }
 

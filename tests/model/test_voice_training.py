@@ -70,7 +70,7 @@ def test_every_spoken_token_has_an_id_and_comes_back() -> None:
 
 def test_a_reading_says_every_token_in_order_and_always_ends() -> None:
     """Whatever the model would rather do at each group."""
-    reading = Reading((5, 6, 7, 8, 9), empty=0)
+    reading = Reading((5, 6, 7, 8, 9), empty=0, most_patches=100)
     for favourite in ("text", "patch", "turns"):
         text: list[int] = []
         while not text or text[-1] != 9:
@@ -148,7 +148,7 @@ def test_what_generation_may_say_is_what_training_shows(data: Path) -> None:
         if not said:
             continue  # a conversion: its text is the script's
         assert said[-1] == eostm and said[-2] == eot
-        reading = Reading(said, empty)
+        reading = Reading(said, empty, len(text))
         for place, one in enumerate(text):
             assert one in reading.open_ids(text[:place])
         readings += 1

@@ -103,6 +103,9 @@ class Row:
         script, groups = self.continuation.script, len(self.text) + 1
         if groups == len(script) if script is not None else text_id in self.continuation.stop_ids:
             return "stop"
+        reading = self.continuation.reading
+        if reading is not None and reading.cut_after([*self.text, text_id]):
+            return "length"
         return "length" if groups >= self.continuation.max_groups else None
 
     def add(self, text_id: int, patch: Tensor) -> None:

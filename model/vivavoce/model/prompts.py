@@ -169,14 +169,14 @@ class PromptBuilder:
         ids = self._tokenizer.encode_plain(self._text(material.text))
         return speech_script(ids, patches, task.block, self._config, self._special)
 
-    def reading(self, text: str) -> Reading:
-        """A text to be read.
+    def reading(self, text: str, most_patches: int) -> Reading:
+        """A text to be read in so many patches at most.
 
         Raises:
             ModelError: nothing in the text can be spoken.
         """
         ids = self.token_ids(self._text(text))
-        return Reading((*ids, self._special.eot, self._special.eostm), self._special.empty)
+        return Reading((*ids, self._special.eot, self._special.eostm), self._special.empty, most_patches)
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of a text in the form that the checkpoint reads."""

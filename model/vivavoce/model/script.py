@@ -20,7 +20,7 @@ from vivavoce.model.lm_config import LMConfig, SpecialIds
 LEAD = 1  # blocks by which the text runs ahead of the speech, as sounds depend on what follows
 
 
-MOST_PATCHES = 12  # in a row before the next text id must come
+MOST_PATCHES = 6  # in a row, just under a second, before the next text id must come
 MOST_IDS = 10  # in a row before a patch must come
 
 
@@ -32,10 +32,12 @@ class Reading:
     Attributes:
         ids: the text's ids, then `<|eot|>` and `<|eostm|>`.
         empty: the id of a patch.
+        most_patches: patches after which the reading is cut off.
     """
 
     ids: tuple[int, ...]
     empty: int
+    most_patches: int
 
     def open_ids(self, text: Sequence[int]) -> tuple[int, ...]:
         """Ids that may come after those generated so far."""
@@ -49,10 +51,14 @@ class Reading:
             return (self.empty,)
         return (self.ids[said], self.empty)
 
+    def cut_after(self, text: Sequence[int]) -> bool:
+        """Whether the ids generated so far hold all the patches that may be."""
+        return sum(one == self.empty for one in text) >= self.most_patches
+
     @property
     def most_groups(self) -> int:
         """Groups that the longest way through the text has."""
-        return len(self.ids) * (MOST_PATCHES + 1)
+        return len(self.ids) + min(self.most_patches, len(self.ids) * MOST_PATCHES)
 
 
 @dataclass(frozen=True)

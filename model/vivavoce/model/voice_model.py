@@ -185,8 +185,8 @@ class VoiceModel:
             script = self._prompts.script(task, material, least_patches)
             wish = Continuation(join_grid(prompt), len(script), task.sampling, frozenset(), chance, script=script)
         elif task.output == "reading":
-            reading, stops = self._prompts.reading(material.text), frozenset((self.lm.special.eostm,))
-            room = min(reading.most_groups, len(reading.ids) + most_patches)
+            reading = self._prompts.reading(material.text, most_patches)
+            room, stops = reading.most_groups, self._prompts.stop_ids(task)
             wish = Continuation(join_grid(prompt), room, task.sampling, stops, chance, reading=reading)
         else:
             # The words of a stream come beside its patches; a prompt is longer than the words it asks for.

@@ -32,7 +32,7 @@ from vivavoce.model.training.voice_examples import Example, Examples, phone_toke
 CHANNEL_WEIGHTS = (12.0, 8.0, 6.0, 4.0, 2.0, 2.0, 1.0, 1.0)  # stage 2 of the report
 PACE_WEIGHT = 0.5  # of the choice between the next text id and a patch; the report's text weighs 100 of 136
 NOISE = 0.12  # share of wrong codes, at most: each example has a share of its own below it
-PROFILE = "spoken"
+PROFILE = "mini"
 PARTS = 3  # a batch is sorted by length and computed in so many parts: less padding
 
 

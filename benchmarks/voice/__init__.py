@@ -1,0 +1,1 @@
+"""How well the voice model speaks and converts: words, likeness, speed."""

@@ -1,0 +1,97 @@
+"""`python -m benchmarks.voice [FOLDER] [--quick]`: words, likeness and speed of the voice model. Writes docs/voice.md.
+
+`FOLDER` holds recordings named SPEAKER-anything of at least 8 s, such as LibriSpeech's; of these, only speakers that
+the training holds out are used. Without one, the reader in tests/data/speech is the only speaker. Words are judged by
+whisper base, whose own errors count too (see the original's row); the words of a recording are those that whisper hears
+in it. Likeness is CAM++'s cosine. PESQ and STOI need `pip install -c constraints.txt -e '.[bench]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.voice.measures import Sound, rate_of
+from benchmarks.voice.run import REFERENCE_SECONDS, SOURCE_SECONDS, Row, Speaker, measure
+from vivavoce.model.training.clips import is_held_out
+from vivavoce.model.voice_model import VoiceModel, default_folder
+
+ROOT = Path(__file__).parents[2]
+SPEECH = ROOT / "tests/data/speech"
+NAMES = {
+    "original": "the speaker's other recording (ceiling of likeness)",
+    "stranger": "another speaker (floor of likeness)",
+    "resynthesis": "the tokenizer alone (ceiling of the model)",
+    "speech": "speech from text",
+    "conversion": "conversion",
+}
+WHAT = "words wrong", "likeness", "nearer to target", "PESQ-WB", "STOI", "failed", "processor s per s"
+
+
+def speakers_of(folder: Path | None, most: int) -> list[Speaker]:
+    """Unseen speakers of a folder, or the reader that ships."""
+    if folder is None:
+        parts = [Sound.read(SPEECH / f"austen-{number}.flac") for number in ("0870", "0890")]
+        return [Speaker(f"austen{n}", part) for n, part in enumerate(parts) if part.seconds > REFERENCE_SECONDS + 2]
+    found = []
+    for path in sorted(folder.rglob("*.flac")):
+        name = path.name.partition("-")[0]
+        if is_held_out(name):
+            sound = Sound.read(path)
+            if sound.seconds >= REFERENCE_SECONDS + SOURCE_SECONDS:
+                found.append(Speaker(name, sound))
+    return found[:: max(1, len(found) // most)][:most]
+
+
+def table(rows: dict[str, Row]) -> str:
+    """The figures as a table in Markdown."""
+    lines = ["| | sounds | " + " | ".join(WHAT) + " |", "|---|" + "---|" * (len(WHAT) + 1)]
+    for name, row in rows.items():
+        nearer = [one > other for one, other in zip(row.alike, row.other, strict=False)]
+        cells = [
+            f"{rate_of(row.errors):.1%}" if row.errors else "",
+            f"{np.mean(row.alike):.2f}" if row.alike else "",
+            f"{sum(nearer)} of {len(nearer)}" if row.other else "",
+            f"{np.mean(row.pesq):.2f}" if row.pesq else "",
+            f"{np.mean(row.stoi):.3f}" if row.stoi else "",
+            str(row.failed) if row.seconds and name != "resynthesis" else "",
+            f"{row.spent / row.seconds:.2f}" if row.seconds else "",
+        ]
+        lines.append(f"| {NAMES[name]} | {len(row.alike)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--model", type=Path, default=default_folder(), help="folder of a voice model")
+    parser.add_argument("--quick", action="store_true", help="a few speakers, and no file is written")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    speakers = speakers_of(options.folder, 4 if options.quick else 20)
+    model = VoiceModel.from_pretrained(options.model)
+    rows = measure(model, speakers, 1 if options.quick else 2, ROOT / "runs/voice")
+    command = f"python -m benchmarks.voice {' '.join(sys.argv[1:])}".strip()
+    text = "\n\n".join(
+        [
+            "# How well the voice model speaks",
+            f"Written by `{command}`; model `{model.model_id}`, {len(speakers)} speakers whom no training has heard, "
+            f"{REFERENCE_SECONDS} s of each as reference; sentences that no training has read. One thread, "
+            f"{platform.processor() or platform.machine()}, torch {torch.__version__}.",
+            table(rows),
+            " ".join((__doc__ or "").split("\n\n")[-1].split()),
+        ]
+    )
+    print(text)
+    if not options.quick:
+        (ROOT / "docs/voice.md").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
