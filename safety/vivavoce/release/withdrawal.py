@@ -1,8 +1,7 @@
 """A speaker takes their word back: the consent, and all that hangs on it. The caller owns the transactions.
 
 Once `withdraw` or `erase` is committed nothing more is made, released or handed out; queued jobs have ended, and
-outputs that nobody had fetched are withheld. What workers are in the middle of is refused at the release, and broken
-off before that by their consent watch.
+outputs that nobody had fetched are withheld. What workers are in the middle of is refused at the release.
 """
 
 from __future__ import annotations
