@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
-from tests.consent.world import World
 
+from tests.consent.world import World
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.schema import upgrade

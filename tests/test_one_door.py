@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.lints.one_door import AREAS, ROOT, check, check_areas
 
 
