@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -197,9 +198,11 @@ def test_two_processes_stay_one_model(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(root=str(Path(__file__).parents[2]), out=str(tmp_path / "run")))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode and "SUM" not in done.stdout:  # on a busy machine the launcher's processes may miss each other
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     sums = [line.split() for line in done.stdout.splitlines() if line.startswith("SUM")]
     assert done.returncode == 0 and len(sums) == 2, done.stderr[-3000:]
     assert {line[1] for line in sums} == {"0", "1"} and {line[2] for line in sums} == {"2"}
