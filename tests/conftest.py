@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
 
+from tests.api.live import Service, running_service
 from tests.consent.world import World
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
@@ -128,6 +129,15 @@ def redis_url() -> Iterator[str]:
     yield f"{REDIS}/{number}"
     client.flushdb()
     client.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service with its worker, for all tests that only ask it for something."""
+    # What strangers may ask in a minute must last for all tests.
+    settings = {"VIVAVOCE_PUBLIC_DETECTIONS_PER_MINUTE": "1000"}
+    with running_service(tmp_path_factory.mktemp("service"), settings) as running:
+        yield running
 
 
 @pytest.fixture

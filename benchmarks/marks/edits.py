@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.marks.codecs import Heard, coded, filtered, heard, written
+from benchmarks.marks.codecs import Heard, coded, heard, written
 from benchmarks.marks.resynthesis import from_mel, gated
 from benchmarks.marks.rooms import in_room, room_response
 from vivavoce.model.resynthesis import resynthesise
+from vivavoce.model.training.filters import filtered
 from vivavoce.sound import SPEECH_RATE, Format, Samples, encode, resample
 
 RATE = SPEECH_RATE

@@ -1,9 +1,12 @@
 """`python -m benchmarks.voice [FOLDER] [--quick]`: words, likeness and speed of the voice model. Writes docs/voice.md.
 
 `FOLDER` holds recordings named SPEAKER-anything of at least 8 s, such as LibriSpeech's; of these, only speakers that
-the training holds out are used. Without one, the reader in tests/data/speech is the only speaker. Words are judged by
-whisper base, whose own errors count too (see the original's row); the words of a recording are those that whisper hears
-in it. Likeness is CAM++'s cosine. PESQ and STOI need `pip install -c constraints.txt -e '.[bench]'`.
+the training holds out are used. Or `vivavoce data synth` filled it: then the voices and sentences are those it holds
+out, and the figures are also given by group. Without a folder, the reader in tests/data/speech is the only speaker.
+
+Words are judged by whisper base, whose own errors count too (see the original's row), and each sound counts as at most
+all wrong; the words of a recording without a manifest are those that whisper hears in it. Likeness is CAM++'s cosine.
+PESQ, STOI and DNSMOS need `pip install -c constraints.txt -e '.[bench]'`.
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.voice.measures import Sound, rate_of
-from benchmarks.voice.run import REFERENCE_SECONDS, SOURCE_SECONDS, Row, Speaker, measure
-from vivavoce.model.training.clips import is_held_out
+from benchmarks.voice.run import KINDS, Row, measure
+from benchmarks.voice.speakers import REFERENCE_SECONDS, Speaker, cut, recorded, spread, synthetic
+from vivavoce.model.training.clips import MANIFEST
 from vivavoce.model.voice_model import VoiceModel, default_folder
 
 ROOT = Path(__file__).parents[2]
@@ -30,22 +35,16 @@ NAMES = {
     "speech": "speech from text",
     "conversion": "conversion",
 }
-WHAT = "words wrong", "likeness", "nearer to target", "PESQ-WB", "STOI", "failed", "processor s per s"
+WHAT = "words wrong", "likeness", "nearer to target", "PESQ-WB", "STOI", "DNSMOS", "failed", "processor s per s"
 
 
 def speakers_of(folder: Path | None, most: int) -> list[Speaker]:
     """Unseen speakers of a folder, or the reader that ships."""
     if folder is None:
         parts = [Sound.read(SPEECH / f"austen-{number}.flac") for number in ("0870", "0890")]
-        return [Speaker(f"austen{n}", part) for n, part in enumerate(parts) if part.seconds > REFERENCE_SECONDS + 2]
-    found = []
-    for path in sorted(folder.rglob("*.flac")):
-        name = path.name.partition("-")[0]
-        if is_held_out(name):
-            sound = Sound.read(path)
-            if sound.seconds >= REFERENCE_SECONDS + SOURCE_SECONDS:
-                found.append(Speaker(name, sound))
-    return found[:: max(1, len(found) // most)][:most]
+        return [cut(f"austen{n}", part) for n, part in enumerate(parts) if part.seconds > REFERENCE_SECONDS + 2]
+    found = synthetic(folder) if (folder / MANIFEST).is_file() else recorded(folder)
+    return spread(found, most)
 
 
 def table(rows: dict[str, Row]) -> str:
@@ -59,11 +58,21 @@ def table(rows: dict[str, Row]) -> str:
             f"{sum(nearer)} of {len(nearer)}" if row.other else "",
             f"{np.mean(row.pesq):.2f}" if row.pesq else "",
             f"{np.mean(row.stoi):.3f}" if row.stoi else "",
+            f"{np.mean(row.mos):.2f}" if row.mos else "",
             str(row.failed) if row.seconds and name != "resynthesis" else "",
             f"{row.spent / row.seconds:.2f}" if row.seconds else "",
         ]
         lines.append(f"| {NAMES[name]} | {len(row.alike)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def tables(speakers: list[Speaker], measured: list[dict[str, Row]]) -> Iterator[str]:
+    """The table of all speakers, then one for each group."""
+    for group in (None, *sorted({group for speaker in speakers for group in speaker.groups})):
+        picked = [rows for who, rows in zip(speakers, measured, strict=True) if group is None or group in who.groups]
+        if group is not None:
+            yield f"## {group.capitalize()} voices ({len(picked)})"
+        yield table({kind: sum((rows[kind] for rows in picked), Row()) for kind in KINDS})
 
 
 def main() -> None:
@@ -76,15 +85,15 @@ def main() -> None:
     torch.set_num_threads(1)
     speakers = speakers_of(options.folder, 4 if options.quick else 20)
     model = VoiceModel.from_pretrained(options.model)
-    rows = measure(model, speakers, 1 if options.quick else 2, ROOT / "runs/voice")
+    measured = measure(model, speakers, 1 if options.quick else 2, ROOT / "runs/voice")
     command = f"python -m benchmarks.voice {' '.join(sys.argv[1:])}".strip()
     text = "\n\n".join(
         [
             "# How well the voice model speaks",
-            f"Written by `{command}`; model `{model.model_id}`, {len(speakers)} speakers whom no training has heard, "
+            f"Written by `{command}`; model `{model.model_id}`, {len(speakers)} held-out speakers, "
             f"{REFERENCE_SECONDS} s of each as reference; sentences that no training has read. One thread, "
             f"{platform.processor() or platform.machine()}, torch {torch.__version__}.",
-            table(rows),
+            *tables(speakers, measured),
             " ".join((__doc__ or "").split("\n\n")[-1].split()),
         ]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,10 @@ import numpy as np
 import soundfile
 import soxr
 
+from vivavoce.model.errors import ModelError
+from vivavoce.model.training import quality
+from vivavoce.model.training.quality import words
+from vivavoce.policy.heard_words import edit_distance
 from vivavoce.sound import Samples
 from vivavoce.verification.speakers import SpeakerVerifier, Vector
 from vivavoce.verification.transcription import Transcriber
@@ -61,23 +64,26 @@ class Ears:
 
 
 def word_errors(said: str, heard: str) -> tuple[int, int]:
-    """Word errors (insertions, deletions, substitutions) and the number of words that were to be said."""
-    wanted, found = _words(said), _words(heard)
-    row = list(range(len(found) + 1))
-    for number, word in enumerate(wanted, 1):
-        before, row[0] = row[0], number
-        for place, other in enumerate(found, 1):
-            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (word != other))
-    return row[-1], len(wanted)
+    """Word errors (insertions, deletions, substitutions) and the number of words that were to be said.
 
-
-def _words(text: str) -> list[str]:
-    return re.sub(r"[^a-z0-9' ]", " ", text.lower().replace("-", " ")).split()
+    No more errors than words: whisper can repeat itself without end over sounds that are no speech.
+    """
+    wanted, found = words(said), words(heard)
+    return min(edit_distance(wanted, found), len(wanted)), len(wanted)
 
 
 def rate_of(errors: Sequence[tuple[int, int]]) -> float:
     """Word error rate over several texts."""
     return sum(wrong for wrong, _ in errors) / max(1, sum(total for _, total in errors))
+
+
+def dnsmos(sound: Sound) -> list[float]:
+    """DNSMOS P.835 overall (Reddy et al. 2022), 1 to 5; nothing where the package is not installed."""
+    try:
+        judge = quality.dnsmos()
+    except ModelError:
+        return []
+    return [judge(np.clip(sound.at(quality.RATE), -1, 1))]
 
 
 def pesq_and_stoi(original: Sound, made: Sound) -> tuple[float, float] | None:

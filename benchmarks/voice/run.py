@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.voice.measures import Ears, Sound, pesq_and_stoi, word_errors
+from benchmarks.voice.measures import Ears, Sound, dnsmos, pesq_and_stoi, word_errors
+from benchmarks.voice.speakers import Speaker, another
 from benchmarks.voice.texts import SENTENCES
 from vivavoce.model.errors import ModelError
 from vivavoce.model.generation import Decoder
 from vivavoce.model.voice_model import ConversionRequest, Reference, SpeechRequest, VoiceModel
+from vivavoce.verification.speakers import Vector
 
-REFERENCE_SECONDS = 3.2
-SOURCE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """A voice that no training has heard: a recording of at least 8 s."""
-
-    name: str
-    sound: Sound
-
-    @property
-    def reference(self) -> Sound:
-        """What the model is given."""
-        return self.sound.part(0, REFERENCE_SECONDS)
-
-    @property
-    def rest(self) -> Sound:
-        """What it is not given."""
-        return self.sound.part(REFERENCE_SECONDS, REFERENCE_SECONDS + SOURCE_SECONDS)
+KINDS = "original", "stranger", "resynthesis", "speech", "conversion"
 
 
 @dataclass
@@ -47,6 +30,7 @@ class Row:
         alike: cosine to the speaker that it should be.
         other: cosine to a speaker that it should not be: for conversions the source.
         pesq, stoi: against the original, where there is one.
+        mos: DNSMOS overall.
         failed: requests that gave no sound.
         seconds, spent: length of the sounds, and processor time for them.
     """
@@ -56,9 +40,14 @@ class Row:
     other: list[float] = field(default_factory=list)
     pesq: list[float] = field(default_factory=list)
     stoi: list[float] = field(default_factory=list)
+    mos: list[float] = field(default_factory=list)
     failed: int = 0
     seconds: float = 0.0
     spent: float = 0.0
+
+    def __add__(self, other: Row) -> Row:
+        """Figures of both."""
+        return Row(**{part.name: getattr(self, part.name) + getattr(other, part.name) for part in fields(self)})
 
 
 def speak(model: VoiceModel, request: SpeechRequest | ConversionRequest) -> Sound:
@@ -72,34 +61,45 @@ def speak(model: VoiceModel, request: SpeechRequest | ConversionRequest) -> Soun
     return Sound(made.wave.numpy(), made.sample_rate)
 
 
-def measure(model: VoiceModel, speakers: Sequence[Speaker], sentences: int, out: Path) -> dict[str, Row]:
-    """Measure everything; the sounds are kept in `out`."""
-    ears, rows = Ears(), {name: Row() for name in ("original", "stranger", "resynthesis", "speech", "conversion")}
+def measure(model: VoiceModel, speakers: Sequence[Speaker], sentences: int, out: Path) -> list[dict[str, Row]]:
+    """Measure everything, each speaker alone; the sounds are kept in `out`."""
+    ears = Ears()
     vectors = [ears.speaker(speaker.reference) for speaker in speakers]
+    measured = []
     for number, speaker in enumerate(speakers):
-        said, rest = ears.words(speaker.rest), speaker.rest
+        rows = {kind: Row() for kind in KINDS}
+        rest, said = speaker.rest, speaker.said
+        if said is None:
+            said = ears.words(rest)
+        else:
+            rows["original"].errors.append(word_errors(said, ears.words(rest)))
         rows["original"].alike.append(float(vectors[number] @ ears.speaker(rest)))
-        rows["stranger"].alike.append(float(vectors[number] @ vectors[number - 1]))
+        rows["original"].mos.extend(dnsmos(rest))
+        rows["stranger"].alike.append(float(vectors[number] @ vectors[another(speakers, number, -1)]))
         _resynthesised(model, rest, said, ears, rows["resynthesis"])
-        reference = (_given(speaker.reference),)
         for place in range(sentences):
             text = SENTENCES[(number * sentences + place) % len(SENTENCES)]
-            asked: SpeechRequest | ConversionRequest = SpeechRequest(text, reference, seed=place)
+            asked = SpeechRequest(text, (_given(speaker.reference),), seed=place)
             made = _made(model, asked, rows["speech"], out / f"speech-{speaker.name}-{place}.wav")
             if made is not None:
-                rows["speech"].errors.append(word_errors(text, ears.words(made)))
-                rows["speech"].alike.append(float(vectors[number] @ ears.speaker(made)))
-        target = (number + 1) % len(speakers)
-        asked = ConversionRequest(
-            torch.from_numpy(rest.samples), rest.rate, (_given(speakers[target].reference),), seed=number
-        )
-        made = _made(model, asked, rows["conversion"], out / f"conversion-{speaker.name}.wav")
+                _heard(made, text, vectors[number], ears, rows["speech"])
+        target = another(speakers, number, 1)
+        wave = torch.from_numpy(np.ascontiguousarray(rest.samples))
+        turned = ConversionRequest(wave, rest.rate, (_given(speakers[target].reference),), seed=number)
+        made = _made(model, turned, rows["conversion"], out / f"conversion-{speaker.name}.wav")
         if made is not None:
-            heard = ears.speaker(made)
-            rows["conversion"].errors.append(word_errors(said, ears.words(made)))
-            rows["conversion"].alike.append(float(vectors[target] @ heard))
-            rows["conversion"].other.append(float(vectors[number] @ heard))
-    return rows
+            vector = _heard(made, said, vectors[target], ears, rows["conversion"])
+            rows["conversion"].other.append(float(vectors[number] @ vector))
+        measured.append(rows)
+    return measured
+
+
+def _heard(made: Sound, text: str, wanted: Vector, ears: Ears, row: Row) -> Vector:
+    vector = ears.speaker(made)
+    row.errors.append(word_errors(text, ears.words(made)))
+    row.alike.append(float(wanted @ vector))
+    row.mos.extend(dnsmos(made))
+    return vector
 
 
 def _given(sound: Sound) -> Reference:
@@ -115,6 +115,7 @@ def _resynthesised(model: VoiceModel, original: Sound, said: str, ears: Ears, ro
     row.seconds += made.seconds
     row.errors.append(word_errors(said, ears.words(made)))
     row.alike.append(float(ears.speaker(original) @ ears.speaker(made)))
+    row.mos.extend(dnsmos(made))
     judged = pesq_and_stoi(original, made)
     if judged is not None:
         row.pesq.append(judged[0])

@@ -1,10 +1,11 @@
-"""`vivavoce data synth`, `align` and `encode`: from texts and recordings to what the language model is trained on.
+"""`vivavoce data synth`, `check`, `align` and `encode`: texts and recordings made ready for the language model.
 
 Beside `vivavoce.model` and not in it, since that package loads torch: the list of commands must not take seconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -58,20 +59,27 @@ def align(
     ] = -2.2,
 ) -> None:
     """Find the words of each recording's text in it; leave out recordings in which they are not to be heard."""
-    import torch
-
-    from vivavoce.model.errors import ModelError
     from vivavoce.model.training import voice_corpus
 
-    torch.set_num_threads(1)
-    try:
-        with Progress(console=_err) as progress:
-            task = progress.add_task("Aligning", total=None)
-            kept = voice_corpus.align(
-                folder, codec, least=least, show=lambda done, all_: progress.update(task, completed=done, total=all_)
-            )
-    except (FileNotFoundError, ModelError) as error:
-        _fail(error)
+    kept = _over("Aligning", lambda show: voice_corpus.align(folder, codec, least=least, show=show))
+    _out.print(f"{folder}: {kept:,} clips kept", markup=False)
+
+
+def check(
+    folder: Folder,
+    whisper: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Weights for faster-whisper.")],
+    most_wrong: Annotated[float, typer.Option(help="Share of words heard wrongly up to which a clip is kept.")] = 0.2,
+    least_dnsmos: Annotated[
+        float | None, typer.Option(help="Quality from which on a clip is kept, 1 to 5; else it is not judged.")
+    ] = None,
+) -> None:
+    """Leave out clips in which whisper does not hear the text, or whose quality DNSMOS finds poor."""
+    from vivavoce.model.training import quality
+
+    kept = _over(
+        "Judging",
+        lambda show: quality.check(folder, whisper, most_wrong=most_wrong, least_mos=least_dnsmos, show=show),
+    )
     _out.print(f"{folder}: {kept:,} clips kept", markup=False)
 
 
@@ -81,21 +89,25 @@ def encode(
     warped: Annotated[bool, typer.Option(help="Also a copy of each, faster or slower: other speakers.")] = True,
 ) -> None:
     """Encode every clip once, so that training reads codes and no sound."""
+    from vivavoce.model.training import voice_corpus
+
+    count = _over("Encoding", lambda show: voice_corpus.encode(folder, codec, warped=warped, show=show))
+    _out.print(f"{folder}: {count:,} clips encoded", markup=False)
+
+
+def _over(doing: str, work: Callable[[Callable[[int, int], None]], int]) -> int:
+    """Go over the clips of a folder on one thread, showing how far it is."""
     import torch
 
     from vivavoce.model.errors import ModelError
-    from vivavoce.model.training import voice_corpus
 
     torch.set_num_threads(1)
     try:
         with Progress(console=_err) as progress:
-            task = progress.add_task("Encoding", total=None)
-            count = voice_corpus.encode(
-                folder, codec, warped=warped, show=lambda done, all_: progress.update(task, completed=done, total=all_)
-            )
+            task = progress.add_task(doing, total=None)
+            return work(lambda done, all_: progress.update(task, completed=done, total=all_))
     except (FileNotFoundError, ModelError) as error:
         _fail(error)
-    _out.print(f"{folder}: {count:,} clips encoded", markup=False)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _NOT_FOUND, _FAILED = 1, 2
 
 _out = Console(soft_wrap=True)
+_WIDE = 250
+"""Columns where nobody looks on: in a pipe or file no remark may be cut."""
 _err = Console(stderr=True, soft_wrap=True)
 
 
@@ -102,7 +104,7 @@ def detect(
         if as_json:
             typer.echo(json.dumps(finding))
     if not as_json:
-        _out.print(_table(findings))
+        Console(width=None if _out.is_terminal else _WIDE).print(_table(findings))
     verdicts = {finding["verdict"] for finding in findings if finding.get("c2pa", {}).get("state") != "valid"}
     untold = verdicts & {"error", "inconclusive"}
     raise typer.Exit(_FAILED if untold else _NOT_FOUND if "not_detected" in verdicts else 0)
@@ -128,7 +130,8 @@ def _verify(report: Path, key: Path | None, files: list[Path]) -> None:
 
 @contextmanager
 def _detector(weights: Path | None) -> Iterator[_Detector]:
-    # Here, not above: a command that is only listed need not load torch.
+    settings = ProvenanceSettings()
+    # Here, not above: a command that is only listed, or whose settings are wrong, need not load torch.
     import torch
 
     from vivavoce.watermark import Marker
@@ -136,7 +139,6 @@ def _detector(weights: Path | None) -> Iterator[_Detector]:
 
     torch.set_num_threads(1)
     try:
-        settings = ProvenanceSettings()
         secret = KeyRing.open(settings.keys_folder).mark_key if settings.keys_folder.is_dir() else None
         marker = Marker.load(weights, secret=secret)
         registry = _registry(settings) if secret is not None else None

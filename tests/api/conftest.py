@@ -114,7 +114,7 @@ def open_installation(home: Path, template: Path, **settings: Any) -> Iterator[I
     services: Services = app.state.services
     with services.database.write() as session:
         tenant = create_tenant(session, services.log, "test", datetime.now(UTC), "operator")
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, raise_server_exceptions=False, client=("127.0.0.1", 50000)) as client:
         yield Installation(client, services, tenant.id)
 
 

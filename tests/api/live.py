@@ -16,8 +16,8 @@ from pathlib import Path
 
 import httpx2
 
-START_SECONDS = 120
-"""Patience with a busy machine: the worker imports torch and loads two models."""
+START_SECONDS = 600
+"""Patience with a busy machine: the worker imports torch and loads two models. One that ends is not waited for."""
 
 
 @dataclass
@@ -32,12 +32,12 @@ class Service:
 
     def client(self) -> httpx2.Client:
         """A plain HTTP client with the first key."""
-        return httpx2.Client(base_url=self.address, headers={"Authorization": f"Bearer {self.key}"}, timeout=120)
+        return httpx2.Client(base_url=self.address, headers={"Authorization": f"Bearer {self.key}"}, timeout=600)
 
     def stop(self) -> int:
         """Ask it to stop; returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
     def said(self) -> str:
         """All that it has written so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,15 +13,18 @@ from tests.api.conftest import CLIP, Installation, Make
 
 from vivavoce.api.gate import GUARDED
 from vivavoce.api.keys import find_key, new_token, revoke_key, well_formed
+from vivavoce.api.refusals import Refusals
 from vivavoce.api.scopes import Scope
 from vivavoce.ledger.tables import ApiKey
 
 OPEN = {"/healthz", "/readyz", "/detect", "/detect/report.json", "/detect/report.pdf", "/detect/keys", "/static/{name}"}
+OPEN |= {"/metrics"}  # has a lock of its own: `test_metrics.py`
 """Routes of ours that need no key."""
 
 
-LINKED_ROUTE = "/subject/{token}"
-"""What a speaker reaches by their link; `test_subject.py` has the tests."""
+LINKED_ROUTE = ("/subject/{token}", "/speak/{token}", "/console")
+"""What a speaker reaches by a link of their own, and an operator by a login; `test_subject.py`,
+`console/test_invited.py` and `console/test_accounts.py` have the tests."""
 
 
 def routes(installation: Installation) -> list[Any]:
@@ -81,8 +85,18 @@ def _well_formed(path: str, method: str) -> dict[str, Any]:
         return {"params": {"index": 0, "size": 1, "old": 0, "new": 1}}
     if path.endswith(("/suspend", "/lift", "/revoke")):
         return {"json": {"reason": "x"}}
-    if path.endswith(("/erase", "/links")):
+    if path.endswith(("/erase", "/links", "/cancel", "/retry")):
         return {}
+    if path in ("/v1/consents/challenges", "/v1/consents/invitations"):
+        return {"json": {"name": "x", "language": "en"}}
+    if path == "/v1/consents":
+        return {"data": {"challenge": "x"}, "files": {"recording": ("a.flac", CLIP)}}
+    if path.startswith("/v1/reviews/"):
+        return {"json": {"decision": "approve", "reason": "x"}}
+    if path == "/v1/batches":
+        return {"json": {"requests": [{"type": "speech", "voice": "v", "input": "hello"}]}}
+    if path == "/v1/webhooks":
+        return {"json": {"url": "https://receiver.example/"}}
     if path == "/v1/audio/speech":
         return {"json": {"voice": "v", "input": "hello"}}
     if path.startswith("/v1/text-to-speech/"):
@@ -197,6 +211,21 @@ def test_guessing_is_slowed_down_and_cannot_flood_the_log(make: Make) -> None:
     statuses = [installation.client.get("/v1/jobs/x").status_code for _ in range(10)]
     assert statuses == [401] * 3 + [429] * 7
     assert installation.tags(leaves) == ["auth:refuse"] * 3
+
+
+def test_a_flood_from_many_addresses_is_logged_as_a_number(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each address is slowed down by itself; a botnet of them must not fill a log that forgets nothing."""
+    leaves, refusals = len(installation.leaves()), Refusals(installation.services, most_per_minute=3)
+    for _ in range(10):
+        refusals.log("/v1/", None, "key_missing")
+    assert installation.tags(leaves) == ["auth:refuse"] * 3
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    refusals.log("/v1/", None, "key_missing")
+    *_, last = installation.leaves()
+    assert last["facts"] == {"reason": "key_missing", "area": "/v1/", "unlogged": 7}
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

@@ -111,8 +111,8 @@ BROKEN = [
     b'{"voice": "v", "input": "hello", "seed": -1}',
     b'{"voice": "v", "input": "hello", "seed": 1e400}',
     b'{"voice": "v", "input": "hello", "language": "english please"}',
-    b'{"voice": "v", "input": "hello", "speed": 2}',
-    b'{"voice": "v", "input": "hello", "stream_format": "sse"}',
+    b'{"voice": "v", "input": "hello", "speed": 4.1}',
+    b'{"voice": "v", "input": "hello", "stream_format": "mp3"}',
     b'{"voice": "v", "input": "hello", "instructions": "whisper"}',
     b"[" * 100_000,
 ]

@@ -184,13 +184,24 @@ def test_cancelling(desk: Desk) -> None:
     assert len(desk.installation.leaves()) == leaves + 1
 
 
-def test_a_running_job_is_not_cancelled(desk: Desk) -> None:
+@pytest.mark.parametrize("method", ["post", "delete"])
+def test_a_running_job_is_cancelled_over_its_workers_head(desk: Desk, method: str) -> None:
+    """It ends at once and in the log, with what it was; the worker's word no longer counts."""
     job_id = desk.speak(headers=ASYNC).json()["id"]
-    with desk.installation.services.database.write() as session:
-        claim(session, job_id, "worker", datetime.now(UTC), timedelta(seconds=60))
-    answer = desk.delete(f"/v1/jobs/{job_id}")
-    assert (answer.status_code, answer.json()["code"]) == (409, "job_not_cancellable")
-    assert desk.get(f"/v1/jobs/{job_id}").json()["status"] == "running"
+    services, moment = desk.installation.services, datetime.now(UTC)
+    with services.database.write() as session:
+        lease = claim(session, job_id, "worker", moment, timedelta(seconds=60))
+    leaves = len(desk.installation.leaves())
+    route = f"/v1/jobs/{job_id}" + ("/cancel" if method == "post" else "")
+    answer = getattr(desk.installation.client, method)(route, headers=desk.headers)
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    (outcome,) = desk.installation.leaves(leaves)
+    assert outcome["actor"].startswith("key_")
+    assert outcome["facts"] | {"status_before": "running", "code": "cancelled"} == outcome["facts"]
+    with services.database.write() as session:
+        late = finish(session, services.log, lease, job_id, JobStatus.FAILED, error_code="x", now=moment)
+    assert not late and len(desk.installation.leaves()) == leaves + 1
+    assert desk.get(f"/v1/jobs/{job_id}/output").json()["code"] == "cancelled"
 
 
 def test_cancelling_needs_the_right_to_have_made_it(desk: Desk) -> None:
@@ -207,7 +218,10 @@ def test_a_foreign_job_is_an_unknown_job(desk: Desk) -> None:
     for answer in (
         client.get(f"/v1/jobs/{job_id}", headers=foreign),
         client.get(f"/v1/jobs/{job_id}/output", headers=foreign),
+        client.get(f"/v1/jobs/{job_id}/events", headers=foreign),
         client.delete(f"/v1/jobs/{job_id}", headers=foreign),
+        client.post(f"/v1/jobs/{job_id}/cancel", headers=foreign),
+        client.post(f"/v1/jobs/{job_id}/retry", headers=foreign),
     ):
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_job")
     assert desk.get(f"/v1/jobs/{job_id}").json()["status"] == "queued"

@@ -187,7 +187,7 @@ def test_a_guardian_consents_for_a_minor(installation: Installation, headers: di
         data={"name": "Child", "language": "en", "guardian": "Mother", "expires_in_days": 1827},
     )  # fmt: skip
     assert answer.json()["error"]["code"] == "lifetime_out_of_range"
-    consent = installation.consent(headers, guardian="Mother", guardian_relationship="parent", expires_in_days=1826)
+    consent = installation.consent(headers, guardian="Mother", guardian_relationship="parent", expires_in_days=1096)
     created = next(leaf for leaf in installation.leaves() if leaf["tag"] == "consent:create")
     assert (created["facts"]["guardian"], created["facts"]["guardian_assurance"]) == ("parent", "attested")
     assert "Mother" not in json.dumps(installation.leaves())

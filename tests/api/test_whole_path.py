@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -14,6 +16,7 @@ import openai
 import pytest
 from elevenlabs.client import ElevenLabs
 from elevenlabs.core.api_error import ApiError
+from tests.api.collector import Collector, running_collector
 from tests.api.conftest import CLIP, RECORDING, SPEECH, TRANSCRIPT
 from tests.api.live import Service, running_service
 
@@ -27,8 +30,15 @@ STRANGER = (SPEECH / "goforward.flac").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("service")) as running:
+def collector() -> Iterator[Collector]:
+    with running_collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
+    settings = collector.settings | {"FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+    with running_service(tmp_path_factory.mktemp("service"), settings) as running:
         yield running
 
 
@@ -116,6 +126,71 @@ def test_the_elevenlabs_package_is_a_client_too(service: Service, voice: str) ->
     assert refused.value.status_code == 422 and "output_format" in str(refused.value.body)
 
 
+def test_the_first_bytes_come_before_the_sound_is_made(client: openai.OpenAI, http: httpx2.Client, voice: str) -> None:
+    """The openai package, streaming: while the job still runs; what came is found to be this output's."""
+    asked = client.audio.speech.with_streaming_response.create(
+        model="vivavoce", voice={"id": voice}, input=TEXT, response_format="mp3", stream_format="audio"
+    )
+    with asked as spoken:
+        job = spoken.headers["x-vivavoce-job-id"]
+        pieces = spoken.iter_bytes()
+        first = next(pieces)
+        assert http.get(f"/v1/jobs/{job}").json()["status"] == "running"
+        data = first + b"".join(pieces)
+    assert data == http.get(f"/v1/jobs/{job}/output").content
+    found = http.post("/v1/watermark/detect", files={"file": ("x.mp3", data)}).json()
+    assert found["verdict"] == "ours"
+    assert found["resolution"]["output"] == spoken.headers["x-vivavoce-output-id"]
+
+
+def test_events_are_read_with_the_openai_package(client: openai.OpenAI, voice: str) -> None:
+    asked = client.audio.speech.with_streaming_response.create(
+        model="vivavoce", voice={"id": voice}, input=TEXT, response_format="wav", stream_format="sse"
+    )
+    with asked as spoken:
+        lines = [line.removeprefix("data: ") for line in spoken.iter_lines() if line.startswith("data: ")]
+    *deltas, done = map(json.loads, lines)
+    assert decode(b"".join(base64.b64decode(event["audio"]) for event in deltas)).seconds > 0.5
+    assert done["type"] == "speech.audio.done" and done["usage"]["input_tokens"] == len(TEXT)
+
+
+def test_who_hangs_up_cancels_the_job(client: openai.OpenAI, http: httpx2.Client, voice: str) -> None:
+    asked = client.audio.speech.with_streaming_response.create(
+        model="vivavoce", voice={"id": voice}, input=f"{TEXT} {TEXT}", response_format="wav", stream_format="audio"
+    )
+    with asked as spoken:
+        job = spoken.headers["x-vivavoce-job-id"]
+        next(spoken.iter_bytes())
+    deadline = time.monotonic() + 60
+    while (status := http.get(f"/v1/jobs/{job}").json()["status"]) == "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert status == "cancelled"
+
+
+def test_a_withdrawal_ends_a_sound_in_the_middle(client: openai.OpenAI, http: httpx2.Client) -> None:
+    """The body has no end, so that no client takes a part for the whole; and the log says how much had left."""
+    consent = client.audio.voice_consents.create(
+        language="en", name="Another", recording=("consent.flac", RECORDING)
+    ).id
+    another = client.audio.voices.create(name="Another", audio_sample=("clip.flac", CLIP), consent=consent)
+    asked = client.audio.speech.with_streaming_response.create(
+        model="vivavoce", voice={"id": another.id}, input=f"{TEXT} {TEXT}", response_format="wav", stream_format="audio"
+    )
+    heard = b""
+    with asked as spoken:
+        job = spoken.headers["x-vivavoce-job-id"]
+        pieces = spoken.iter_bytes()
+        heard += next(pieces)
+        assert client.audio.voice_consents.delete(consent).deleted is True
+        with pytest.raises(httpx2.RemoteProtocolError):
+            for piece in pieces:
+                heard += piece
+    assert http.get(f"/v1/jobs/{job}").json()["error"]["code"] == "consent_revoked"
+    entries = [item["entry"] for item in http.get("/v1/audit/entries", params={"limit": 500}).json()["data"]]
+    (outcome,) = [one for one in entries if one["tag"] == "job:outcome" and one["refs"]["job"] == job]
+    assert outcome["facts"]["left_bytes"] >= len(heard) > 0
+
+
 def test_the_mark_is_in_what_was_made_and_not_in_what_was_recorded(http: httpx2.Client, made: dict[str, Any]) -> None:
     sounds = [(name, content, headers["x-vivavoce-output-id"]) for name, (headers, content) in made.items()]
     originals = [("clip.flac", CLIP, None), ("stranger.flac", STRANGER, None), ("consent.flac", RECORDING, None)]
@@ -179,6 +254,45 @@ def test_the_same_key_gives_the_same_sound(http: httpx2.Client, voice: str, made
     assert first.content == second.content == again.content
 
 
+def test_one_trace_goes_from_the_request_to_the_release(
+    service: Service,
+    http: httpx2.Client,
+    voice: str,
+    collector: Collector,
+) -> None:
+    """Across two processes and a broker that carries ids alone; the log lines of both name the trace."""
+    theirs = "0af7651916cd43dd8448eb211c80319c"
+    asked = {"voice": voice, "input": TEXT, "response_format": "wav"}
+    answer = http.post("/v1/audio/speech", json=asked, headers={"traceparent": f"00-{theirs}-b7ad6b7169203331-01"})
+    assert answer.status_code == 200, answer.text
+    job, output = answer.headers["x-vivavoce-job-id"], answer.headers["x-vivavoce-output-id"]
+    spans = collector.trace(theirs, 5)
+    way = ["POST /v1/audio/speech", "job.submit", "job.run", "release"]
+    for parent, child in pairwise(way):
+        assert spans[child].parent_span_id == spans[parent].span_id, (parent, child)
+    assert spans["model.generate"].parent_span_id == spans["job.run"].span_id
+    assert [spans[name].service for name in way] == ["vivavoce-api"] * 2 + ["vivavoce-worker"] * 2
+    request, run = spans[way[0]].attributes, spans["job.run"].attributes
+    assert (request["http.response.status_code"], request["http.route"]) == (200, "/v1/audio/speech")
+    assert request["vivavoce.request_id"] == answer.headers["x-request-id"]
+    assert (run["vivavoce.job_id"], run["vivavoce.attempt"]) == (job, 1)
+    assert spans["release"].attributes["vivavoce.output_id"] == output
+    lines = [line for line in service.said().splitlines() if theirs in line]
+    assert any("job_admitted" in line for line in lines) and any("job_succeeded" in line for line in lines)
+
+
+def test_a_refusal_is_told_by_its_code(http: httpx2.Client, collector: Collector) -> None:
+    theirs = "1af7651916cd43dd8448eb211c80319c"
+    asked = {"voice": "no-such-voice-of-Jane-Doe", "input": TEXT}
+    answer = http.post("/v1/audio/speech", json=asked, headers={"traceparent": f"00-{theirs}-b7ad6b7169203331-01"})
+    assert answer.status_code == 404
+    # An address may be a secret itself.
+    assert http.get("/subject/link-of-Jane-Doe").status_code == 404
+    spans = collector.trace(theirs, 2)
+    assert spans["POST /v1/audio/speech"].attributes["vivavoce.problem"] == "unknown_voice"
+    assert spans["job.submit"].attributes["error.type"] == "ConsentRefused"
+
+
 def test_errors_are_the_packages_own(service: Service, client: openai.OpenAI, voice: str) -> None:
     def speak(caller: openai.OpenAI = client, **changed: Any) -> Any:
         asked = {"model": "vivavoce", "voice": voice, "input": TEXT} | changed
@@ -191,8 +305,11 @@ def test_errors_are_the_packages_own(service: Service, client: openai.OpenAI, vo
         speak(input="")
     assert empty.value.code == "text_empty"
     with pytest.raises(openai.BadRequestError) as fast:
-        speak(speed=2.0)
-    assert (fast.value.code, fast.value.param) == ("speed_not_supported", "speed")
+        speak(speed=4.5)
+    assert (fast.value.code, fast.value.param) == ("invalid_request", "speed")
+    with pytest.raises(openai.BadRequestError) as told:
+        speak(instructions="Whisper.")
+    assert (told.value.code, told.value.param) == ("instructions_not_supported", "instructions")
     stranger = openai.OpenAI(base_url=f"{service.address}/v1", api_key="vv_wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError) as refused:
         speak(stranger)
@@ -221,10 +338,15 @@ def test_withdrawal_ends_it_all(client: openai.OpenAI, http: httpx2.Client, made
     assert [entry["refs"].get("job") for entry in withheld].count(job) == 1
 
 
-def test_stopping_ends_the_worker_too(service: Service) -> None:
+def test_stopping_ends_the_worker_too(service: Service, collector: Collector) -> None:
     """SIGTERM: both processes end by themselves, and the key was printed once. Runs last."""
     worker = re.search(r'vivavoce@[^"]*|"owner": "([^"]+)"', service.said())
     assert worker is not None
     assert service.stop() == 0
     assert "worker_stopped" in service.said() and "worker_killed" not in service.said()
     assert service.said().count(service.key) == 1
+    # What was said, and by whom, is nowhere in the lines of a whole run; request, job and leaf are.
+    words = (TEXT, TRANSCRIPT, "A reader", "Reader of Austen", "Jane-Doe", service.key)
+    assert not any(word in service.said() for word in words[:-1])
+    assert collector.bodies and not any(word.encode() in body for word in words for body in collector.bodies)
+    assert all(word in service.said() for word in ("request_id", "job_admitted", "job_id", '"leaf": '))

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from vivavoce.api.keys import well_formed
+from vivavoce.cli import tenants
 from vivavoce.cli.first_run import prepare
 from vivavoce.cli.keys import app
 from vivavoce.ledger.database import Database
@@ -85,3 +86,15 @@ def test_no_installation_is_made_by_looking_for_one(home: Path) -> None:
     done = CliRunner().invoke(app, ["list"])
     assert done.exit_code == 1 and "Failed" in done.output
     assert not home.exists()
+
+
+def test_a_tenants_profile_is_set_and_logged(keys: Keys, home: Path) -> None:
+    keys("create", "--name", "robot", "--scope", "speech", "--new-tenant", "Radio")
+    listed = CliRunner().invoke(tenants.app, ["list"]).stdout
+    tenant = next(re.search(r"ten_\w+", line).group() for line in listed.splitlines() if "Radio" in line)  # type: ignore[union-attr]
+    done = CliRunner().invoke(tenants.app, ["set", tenant, "--profile", "eu", "--least-assurance", "challenge"])
+    assert done.exit_code == 0, done.output
+    assert "eu" in CliRunner().invoke(tenants.app, ["list"]).stdout
+    assert tags(home)[-1] == "tenant:update"
+    for wrong in (["set", tenant], ["set", tenant, "--profile", "mars"], ["set", "ten_x", "--profile", "eu"]):
+        assert CliRunner().invoke(tenants.app, wrong).exit_code == 2

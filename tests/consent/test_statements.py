@@ -88,7 +88,7 @@ def test_no_released_wording_ever_changes() -> None:
 
 @every_language
 def test_what_is_shown_says_who_to_whom_what_for_and_until_when(language: str) -> None:
-    words = draw_words(language)
+    words = draw_words(language, TERMS)
     shown = compose(language, TERMS, words)
     purposes = catalogue(language).purposes
     for part in ("Jane Reader", "Example Ltd", purposes[Purpose.AUDIOBOOK], purposes[Purpose.RESEARCH], "2027", "23"):
@@ -108,9 +108,17 @@ def test_the_words_cannot_be_foreseen_nor_confused(language: str) -> None:
     assert math.perm(len(words), WORDS) >= 2**32
     close = [(a, b) for index, a in enumerate(words) for b in words[:index] if _confusable(a, b, language)]
     assert not close
-    drawn = draw_words(language)
+    drawn = draw_words(language, TERMS)
     assert len(set(drawn)) == WORDS
-    assert drawn != draw_words(language)
+    assert drawn != draw_words(language, TERMS)
+
+
+@every_language
+def test_no_word_is_drawn_that_the_sentence_has(language: str) -> None:
+    """It would be heard in the sentence, and need not be said."""
+    named = catalogue(language).words[:5]
+    terms = Terms(f"Jane {named[0]} Reader", " ".join(named[1:]), frozenset(Purpose), TERMS.until)
+    assert not {word for _ in range(100) for word in draw_words(language, terms)} & set(named)
 
 
 def test_a_name_that_looks_like_a_slot_stays_a_name() -> None:

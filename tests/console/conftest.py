@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from tests.api.conftest import make as make
-from tests.api.live import Service, running_service
+from tests.api.live import Service
 
+from vivavoce.console import accounts
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.watermark import Marker
 
@@ -22,13 +25,16 @@ SPEECH = Path(__file__).parents[1] / "data/speech"
 SCREENSHOTS = Path(__file__).parents[2] / "runs/screenshots"
 IDENTITY = 4711
 
+expect.set_options(timeout=30_000)  # ms: patience with a busy machine
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    # What strangers may ask in a minute must last for all tests.
-    settings = {"VIVAVOCE_PUBLIC_DETECTIONS_PER_MINUTE": "1000"}
-    with running_service(tmp_path_factory.mktemp("pages"), settings) as running:
-        yield running
+
+@pytest.fixture(scope="session", autouse=True)
+def full_cost() -> Iterator[PasswordHash]:
+    """Tests log in often: here a password takes a thousandth of the time. Returns what hashes them otherwise."""
+    hasher = accounts._hasher
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "_hasher", PasswordHash((Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1),)))
+        yield hasher
 
 
 @pytest.fixture(scope="session")

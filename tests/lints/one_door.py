@@ -4,8 +4,8 @@ What it refuses, in all four areas, by the syntax tree:
 
 - `encode`: naming `vivavoce.sound.encode` (or what it is made of) anywhere but in `vivavoce.release`. Whoever can
   write a sound file can serve one. Aliases, relative imports, star imports and `getattr` are followed.
-- `proof`: making `Released`, `Marked`, `Deposited` or an `Output` row, or touching the token that makes them, anywhere
-  but in `vivavoce.release`. These types say that a sound was marked and permitted.
+- `proof`: making `Released`, `Marked`, `Deposited`, a chunk of a stream or an `Output` row, or touching the token that
+  makes them, anywhere but in `vivavoce.release`. These types say that a sound was marked and permitted.
 - `output`: naming objects under `outputs/`, or an output's `object_key`, anywhere but in `vivavoce.release`.
 - `writer`: importing another library that writes sound files, outside `vivavoce.sound` and the model's and the mark's
   training, which serve nobody.
@@ -35,9 +35,11 @@ AREAS = ("platform", "model", "safety", "workers")
 _DOOR = "vivavoce.release"
 _SOUND = "vivavoce.sound"
 _ENCODE = re.compile(
-    r"vivavoce\.sound\.(encode(\.(encode|_\w+))?|lossy(\.\w+)?|_\w+|\*)|vivavoce\.sound\.(encode|lossy)\.\*"
+    r"vivavoce\.sound\.(encode(\.(encode|_\w+))?|(lossy|chunked)(\.\w+)?|_\w+|\*)|vivavoce\.sound\.(encode|lossy)\.\*"
 )
-_PROOFS = re.compile(r"vivavoce\.release\.(\w+\.)?(Released|Marked|Deposited)|vivavoce\.ledger\.tables\.Output")
+_PROOFS = re.compile(
+    r"vivavoce\.release\.(\w+\.)?(Released|ReleasedChunk|Marked|MarkedChunk|Deposited)|vivavoce\.ledger\.tables\.Output"
+)
 _TOKEN = re.compile(r"vivavoce\.release\.sealed(\..*)?")
 _WRITERS = re.compile(r"(soundfile|av|wave|mutagen|pydub|torchcodec|scipy\.io|aifc|sunau)(\..*)?")
 _MAY_WRITE = ("vivavoce.sound", "vivavoce.model", "vivavoce.watermark.training")

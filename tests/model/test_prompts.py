@@ -12,7 +12,7 @@ from vivavoce.model.errors import ModelError
 from vivavoce.model.grid import Groups
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.prompts import Material, PromptBuilder, ReferenceCodes, load_profile, played
-from vivavoce.model.script import conversion_script, speech_script
+from vivavoce.model.script import conversion_script
 from vivavoce.model.text_tokenizer import TextTokenizer
 from vivavoce.model.training.voice_examples import SPECIAL_NAMES
 
@@ -151,21 +151,6 @@ def test_a_stream_interleaves_five_and_five() -> None:
     stream = shown[shown.index("<|sostm|>") : shown.index("<|eostm|>")]
     patches = [f"[{3 * index % 8}]" for index in range(12)]
     assert stream == "<|sostm|>abcde" + "".join(patches[:5]) + "fg<|eot|>" + "".join(patches[5:])
-
-
-@pytest.mark.parametrize("patches", [1, 3, 4, 5, 17])
-@pytest.mark.parametrize("text", ["a", "some longer text, to be spread over all blocks"])
-def test_a_speech_script_says_all_its_text_and_has_its_length(text: str, patches: int) -> None:
-    """Every id once and in order, ahead of its block; as many free patches as asked for."""
-    ids = TEXT.encode_plain(text)
-    script = speech_script(ids, patches, 4, CONFIG, SPECIAL)
-    assert int(script.free.sum()) == patches
-    assert bool((script.groups.text[script.free] == SPECIAL.empty).all())
-    said = script.groups.text[~script.free].tolist()
-    assert said == [SPECIAL.sostm, *ids, SPECIAL.eostm]
-    filled = script.filled(torch.arange(patches)[:, None, None].expand(-1, PATCH, CONFIG.channels) % 8)
-    sound = played(filled, SPECIAL, speaking=False)
-    assert sound[0, ::PATCH].tolist() == [index % 8 for index in range(patches)]
 
 
 def test_a_conversion_plays_none_of_its_source() -> None:

@@ -8,7 +8,7 @@ from tests.model.tiny_tokenizer import random_codes, tiny
 from torch import Tensor
 
 from vivavoce.model import AudioTokenizer, ModelError
-from vivavoce.model.tokenizer import LEFT_CONTEXT, RIGHT_CONTEXT
+from vivavoce.model.tokenizer import LEFT_CONTEXT
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_within_the_left_context_each_piece_is_of_all_frames_so_far(
     received = played = 0
     for number, (size, piece) in enumerate(zip(sizes, _stream(tokenizer, codes, sizes), strict=True), start=1):
         received += size
-        ready = received if number == len(sizes) else max(played, received - RIGHT_CONTEXT)
+        ready = received if number == len(sizes) else max(played, received - tokenizer.right_context)
         whole = tokenizer.decode(codes[:, :received])
         wanted = whole[played * 960 : ready * 960]
         assert torch.equal(piece, wanted)
@@ -49,12 +49,13 @@ def test_long_streams_forget_what_lies_ten_seconds_behind(tokenizer: AudioTokeni
     codes = random_codes(tokenizer, 400)
     state = tokenizer.stream()
     tokenizer.decode_chunk(codes[:, :320], state)
-    assert state.codes is not None and state.codes.shape[1] == LEFT_CONTEXT + RIGHT_CONTEXT
+    assert state.codes is not None and state.codes.shape[1] == LEFT_CONTEXT + tokenizer.right_context
     piece = tokenizer.decode_chunk(codes[:, 320:350], state)
-    window = tokenizer.decode(codes[:, 280 - LEFT_CONTEXT : 350])
+    held_back = tokenizer.right_context
+    window = tokenizer.decode(codes[:, 320 - held_back - LEFT_CONTEXT : 350])
     assert torch.equal(piece, window[LEFT_CONTEXT * 960 : (LEFT_CONTEXT + 30) * 960])
     rest = tokenizer.decode_chunk(codes[:, 350:], state, last=True)
-    assert rest.shape[0] == (400 - 310) * 960
+    assert rest.shape[0] == (400 - 350 + held_back) * 960
 
 
 def test_without_the_norms_over_the_sequence_a_stream_is_the_whole() -> None:
@@ -78,14 +79,42 @@ def test_streams_do_not_disturb_each_other(tokenizer: AudioTokenizer) -> None:
     assert all(torch.equal(a, b) for a, b in zip(pieces, alone, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("changes", "frames"),
+    [
+        (
+            {"vocoder_num_layers": 4},
+            11,
+        ),  # 40 + 2 frames of mel, 4 to a code frame
+        ({"vocoder_num_layers": 16}, 40),  # the published shape: 41, of which a stream waits for 40
+        ({"vocoder_attn_window_size": [40, 0]}, 1),
+        ({"vocoder_attn_window_size": [40, -1]}, 40),
+    ],
+)
+def test_a_stream_holds_back_what_the_decoder_looks_ahead(changes: dict[str, object], frames: int) -> None:
+    assert tiny(**changes).right_context == frames
+
+
+def test_streams_in_one_pass_sound_as_alone(tokenizer: AudioTokenizer) -> None:
+    """Streams of different lengths, one of them with nothing ready yet and one at its end."""
+    sizes, last = (60, 3, 45), (False, False, True)
+    codes = [random_codes(tokenizer, size, seed) for seed, size in enumerate(sizes)]
+    alone = [tokenizer.decode_chunk(one, tokenizer.stream(), end) for one, end in zip(codes, last, strict=True)]
+    streams = [tokenizer.stream() for _ in sizes]
+    together = tokenizer.decode_chunks(list(zip(codes, streams, last, strict=True)))
+    assert [len(one) // 960 for one in together] == [60 - tokenizer.right_context, 0, 45]
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(together, alone, strict=True))
+
+
 def test_misuse_is_refused(tokenizer: AudioTokenizer) -> None:
-    codes = random_codes(tokenizer, 10)
+    held_back = tokenizer.right_context
+    codes = random_codes(tokenizer, held_back)
     state = tokenizer.stream()
     assert tokenizer.decode_chunk(codes, state).numel() == 0
     with pytest.raises(ModelError, match="6 codebooks"):
         tokenizer.decode_chunk(codes[:3], state)
     with pytest.raises(ModelError, match="codebook 0"):
         tokenizer.decode_chunk(codes - 99, state)
-    assert tokenizer.decode_chunk(codes[:, :0], state, last=True).shape[0] == 10 * 960
+    assert tokenizer.decode_chunk(codes[:, :0], state, last=True).shape[0] == held_back * 960
     with pytest.raises(ModelError, match="finished"):
         tokenizer.decode_chunk(codes, state)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tests.forks import FORKS
 
 from vivavoce.model import AudioTokenizer
 from vivavoce.model.errors import ModelError
 from vivavoce.model.quantizer import ResidualQuantizer
 from vivavoce.model.spoken import spoken
-from vivavoce.model.training import adversarial
+from vivavoce.model.training import adversarial, distributed
 from vivavoce.model.training.clips import Clips, sources
 from vivavoce.model.training.codebooks import CodebookTrainer
 from vivavoce.model.training.loop import Loop, Plan
@@ -171,40 +170,33 @@ def test_words_are_found_where_they_are() -> None:
     assert place(scores.roll(1, dims=1), tokens, rate)[1] < agreement
 
 
-WORKER = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {root!r})
-from tests.model.test_tokenizer_training import TINY, speech
-from vivavoce.model.training import distributed
-from vivavoce.model.training.loop import Loop, Plan
-from vivavoce.model.training.tokenizer import Recipe, Reconstruction
-distributed.start("cpu")
-out = Path({out!r})
-task = Reconstruction(Recipe((out.parent / "speech",), 4, rows=1, seconds=0.64, bf16=False), TINY)
-loop = Loop(task, Plan(4, rate=1e-3, warm_up=1), out)
-loop.run(lambda _: False)
-total = torch.cat([value.flatten().float() for value in task.model.state_dict().values()]).double().sum()
-print("SUM", distributed.rank(), distributed.world(), float(total), flush=True)
-distributed.stop()
-"""
+def _member(rank: int, port: int, out: Path) -> None:
+    """One of two processes, told so as torch's launcher tells it."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    distributed.start("cpu")
+    task = Reconstruction(Recipe((out.parent / "speech",), 4, rows=1, seconds=0.64, bf16=False), TINY)
+    Loop(task, Plan(4, rate=1e-3, warm_up=1), out).run(lambda _: False)
+    weights = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
+    torch.save((distributed.rank(), distributed.world(), weights), out.parent / f"weights-{rank}.pt")
+    distributed.stop()
 
 
 def test_two_processes_stay_one_model(tmp_path: Path) -> None:
-    """Started by torch's own launcher: after four steps on different examples both hold the same weights."""
+    """After four steps on different examples both hold the same weights."""
     speech(tmp_path / "speech")
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(root=str(Path(__file__).parents[2]), out=str(tmp_path / "run")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode and "SUM" not in done.stdout:  # on a busy machine the launcher's processes may miss each other
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    sums = [line.split() for line in done.stdout.splitlines() if line.startswith("SUM")]
-    assert done.returncode == 0 and len(sums) == 2, done.stderr[-3000:]
-    assert {line[1] for line in sums} == {"0", "1"} and {line[2] for line in sums} == {"2"}
-    assert sums[0][3] == sums[1][3]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    members = [FORKS.Process(target=_member, args=(rank, port, tmp_path / "run"), daemon=True) for rank in range(2)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join()
+    assert [member.exitcode for member in members] == [0, 0]
+    (first, world, weights), (second, _, others) = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in range(2))
+    assert (first, second, world) == (0, 1, 2)
+    for name, value in weights.items():
+        assert torch.equal(value, others[name]), name
     AudioTokenizer.from_pretrained(tmp_path / "run")

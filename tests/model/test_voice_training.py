@@ -18,8 +18,10 @@ from vivavoce.model.sampling import GREEDY, Sampler
 from vivavoce.model.script import Reading
 from vivavoce.model.spoken import PAUSES, spoken
 from vivavoce.model.training import voice
+from vivavoce.model.training.clips import read_manifest
 from vivavoce.model.training.loop import Loop, Plan
-from vivavoce.model.training.voice_corpus import Corpus, encode
+from vivavoce.model.training.phones import SLOTS, UNKNOWN
+from vivavoce.model.training.voice_corpus import Corpus, _disguised, encode
 from vivavoce.model.training.voice_examples import Example, phone_tokenizer
 from vivavoce.model.voice_model import default_folder
 
@@ -31,6 +33,7 @@ SMALL = {
     "num_key_value_heads": 1, "local_dim": 64, "local_layers": 1, "local_attn_heads": 1, "local_ffn_dim": 128,
     "input_local_layers": 1, "input_local_dim": 64,
 }  # fmt: skip
+MINI = voice.mini_config((1024, 1024, *[128] * 6), phone_tokenizer().get_vocab_size())
 
 
 @pytest.mark.parametrize("shape", ["base", "uneven delays", "no delay at all", "encoder wider than decoder"])
@@ -51,9 +54,11 @@ def test_padding_and_neighbours_change_no_loss() -> None:
     examples = []
     for length, patches in ((2, 5), (40, 5)):
         groups = split_grid(random_grid(model, length, patches, length), model.config)
-        examples.append(Example(groups, groups.text == model.special.empty))
-    both = voice.batch_loss(model, examples)
-    alone = [voice.batch_loss(model, [example]) for example in examples]
+        unknown = torch.full((len(groups), SLOTS * model.config.group_size), UNKNOWN)
+        examples.append(Example(groups, groups.text == model.special.empty, unknown))
+    pupil = voice.Pupil(model)
+    both = voice.batch_loss(pupil, examples)
+    alone = [voice.batch_loss(pupil, [example]) for example in examples]
     for name, value in both.items():
         assert torch.allclose(value, sum(one[name] for one in alone) / 2, atol=1e-5), name
 
@@ -97,22 +102,59 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(line | {"speaker": f"s{index % 2}", "seconds": 4.0, "split": split})
     lines[0]["pair"], lines[1]["pair"] = "clip1", "clip0"
     (folder / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    assert encode(folder, TOKENIZER, warped=True) == 18
+    assert encode(folder, TOKENIZER, warped=True) == 10 + 8 + 8  # as they are, warped, and in disguise
     return folder
 
 
 def task(data: Path) -> voice.Speaking:
     recipe = voice.Recipe((data,), TOKENIZER, rows=3, bf16=False)
-    sizes = voice.mini_config((1024, 1024, *[128] * 6), phone_tokenizer().get_vocab_size())
-    return voice.Speaking(recipe, sizes | SMALL)
+    return voice.Speaking(recipe, MINI | SMALL)
 
 
 def test_held_out_clips_and_copies_are_kept_apart(data: Path) -> None:
     corpus = Corpus(data, TOKENIZER)
     taught, held_out = ({clip.name for clip in clips} for clips in (corpus.taught, corpus.held_out))
-    assert held_out == {"clip8", "clip9"} and "clip3~" in taught and not taught & held_out
+    assert held_out == {"clip8", "clip9", "clip8^", "clip9^"} and "clip3~" in taught and not taught & held_out
     with pytest.raises(FileNotFoundError, match="encode"):
         Corpus(data.parent, TOKENIZER)
+
+
+def test_clips_of_two_folders_with_the_same_name_keep_their_own_codes(data: Path, tmp_path: Path) -> None:
+    """Every corpus that `data synth` makes begins with 000000a."""
+    (tmp_path / "audio").mkdir()
+    lines = read_manifest(data / "manifest.jsonl")[:2]
+    for line in lines:
+        wave, rate = soundfile.read(data / "audio" / f"{line['id']}.flac", dtype="float32")
+        soundfile.write(tmp_path / "audio" / f"{line['id']}.flac", wave[::-1], rate)
+    (tmp_path / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    encode(tmp_path, TOKENIZER, warped=False)
+    recipe = voice.Recipe((data, tmp_path), TOKENIZER, rows=3, bf16=False)
+    first, second = voice.Speaking(recipe, MINI | SMALL).examples._clips
+    shared = [(one, other) for one in first for other in second if one.name == other.name]
+    assert len(shared) == 2
+    for one, other in shared:
+        assert not torch.equal(one.codes(), other.codes())
+        assert torch.equal(other.codes(), Corpus(tmp_path, TOKENIZER).codes(other.name))
+
+
+def test_a_disguise_says_the_same_at_the_same_time_and_is_never_taught(data: Path) -> None:
+    """Another voice to go from: its sound differs, its loudness rises and falls with that of the recording."""
+    corpus = Corpus(data, TOKENIZER)
+    masks = [clip for clip in corpus.taught if clip.disguise]
+    assert len(masks) == 6
+    examples = task(data).examples
+    assert not any(clip.disguise for clips in examples._clips for clip in clips)
+    pairs = {target.name: source.name for found in examples._pairs for source, target in found}
+    assert {mask.name.removesuffix("^"): mask.name for mask in masks}.items() <= pairs.items()
+    wave, rate = soundfile.read(data / "audio" / "clip4.flac", dtype="float32")
+    disguised = _disguised(wave, rate, "clip4")
+    count = min(len(wave), len(disguised)) // 800
+    loudness = [np.square(one[: 800 * count]).reshape(count, 800).mean(1) for one in (wave, disguised)]
+    assert abs(len(wave) - len(disguised)) < 0.06 * rate
+    assert np.corrcoef(np.log(loudness[0] + 1e-6), np.log(loudness[1] + 1e-6))[0, 1] > 0.8
+    bands = [np.abs(np.fft.rfft(one)) for one in (wave, disguised)]
+    centres = [float((band * np.linspace(0, rate / 2, len(band))).sum() / band.sum()) for band in bands]
+    assert abs(centres[1] / centres[0] - 1) > 0.05
 
 
 def test_a_run_learns_goes_on_exactly_and_its_folder_loads(data: Path, tmp_path: Path) -> None:
@@ -129,17 +171,17 @@ def test_a_run_learns_goes_on_exactly_and_its_folder_loads(data: Path, tmp_path:
     for name, value in whole.task.model.state_dict().items():
         assert torch.equal(value, parts.task.model.state_dict()[name]), name
     loaded = PatchLM.from_pretrained(tmp_path / "whole")
-    for name, value in whole.average.items():
-        assert torch.allclose(loaded.state_dict()[name].float(), value.float(), atol=1e-3), name
+    for name, value in loaded.state_dict().items():
+        assert torch.allclose(whole.average[f"lm.{name}"].float(), value.float(), atol=1e-3), name
     again = task(data)
     again.begin_with(tmp_path / "whole")
-    assert torch.allclose(again.model.lm_head.weight, loaded.lm_head.weight.float(), atol=1e-6)
+    assert torch.allclose(again.lm.lm_head.weight, loaded.lm_head.weight.float(), atol=1e-6)
 
 
 def test_what_generation_may_say_is_what_training_shows(data: Path) -> None:
     """Each example's answer is a way through its own reading: the rules of generation forbid nothing that is taught."""
     speaking, random = task(data), np.random.default_rng(3)
-    empty, eot, eostm = (getattr(speaking.model.special, name) for name in ("empty", "eot", "eostm"))
+    empty, eot, eostm = (getattr(speaking.lm.special, name) for name in ("empty", "eot", "eostm"))
     readings = 0
     for _ in range(40):
         example = speaking.examples.draw(random)

@@ -45,6 +45,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "uneven delays": {"delay_pattern": "2-0-5"},
     "no delay at all": {"delay_pattern": "0"},
     "zero id in the middle": {"speech_zeroemb_idx": "0-5-8"},
+    "widths that are powers of two": {
+        "hidden_size": 64,
+        "local_dim": 32,
+        "local_ffn_dim": 64,
+        "input_local_dim": 32,
+        "local_attn_heads": 2,
+    },
     "encoder wider than decoder": {"input_local_dim": 36, "local_attn_heads": 6},
     "one channel": {
         "audio_channels": 1,

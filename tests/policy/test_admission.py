@@ -81,7 +81,7 @@ def test_without_a_log_nothing_is_admitted_and_nothing_changes(world: World, voi
         with pytest.raises(LogUnavailable):
             world.admit(submission)
         with pytest.raises(LogUnavailable), world.database.write() as session:
-            refuse(session, world.log, submission, "consent_revoked")
+            refuse(session, world.log, world.keyring, submission, "consent_revoked", NOW)
     assert world.snapshot() == before
 
 
@@ -122,7 +122,7 @@ def test_a_refused_request_leaves_intent_and_refusal_and_nothing_else(world: Wor
         assert refused(world, submission) == code
         assert world.snapshot() == before
         with world.database.write() as session:
-            refuse(session, world.log, submission, code)
+            refuse(session, world.log, world.keyring, submission, code, NOW)
         assert world.snapshot() == before | {"audit_leaf": before["audit_leaf"] + 2}
         intent, refusal = world.leaves("job:intent", "job:refuse")[-2:]
         assert intent["refs"] == refusal["refs"]
@@ -135,7 +135,7 @@ def test_text_from_outside_never_gets_into_the_log(world: World) -> None:
     submission = world.submission("Jane Reader", purpose="for Jane Reader", format="Jane", language="Jane")
     assert refused(world, submission) == "unknown_purpose"
     with world.database.write() as session:
-        refuse(session, world.log, submission, "unknown_purpose")
+        refuse(session, world.log, world.keyring, submission, "unknown_purpose", NOW)
     assert "Jane" not in json.dumps(world.leaves("job:intent", "job:refuse"))
 
 

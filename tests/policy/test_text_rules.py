@@ -77,7 +77,6 @@ def test_a_refusal_says_why_in_plain_words_and_does_not_repeat_the_text() -> Non
 
 
 def test_the_profile_decides_what_becomes_of_a_hit() -> None:
-    """There is no review queue yet, so that a text for review is refused too, by another name."""
     threat = "I will kill you tonight."
     assert judge(threat, "max").outcome is Outcome.BLOCK
     assert judge(threat, "eu").outcome is Outcome.REVIEW

@@ -13,6 +13,7 @@ from tests.consent.world import NOW, SPEECH, World
 from tests.provenance.authority import credential
 
 from vivavoce.ledger.ids import new_id
+from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.lease import Lease
 from vivavoce.ledger.tables import Job, Output
 from vivavoce.release.door import Deposited, Labels, Marked, Released, Withheld, commit, deposit, open_output, prepare
@@ -20,7 +21,7 @@ from vivavoce.sound import Format, Samples, decode
 
 SPOKEN = decode((SPEECH / "austen-0880.flac").read_bytes())
 PRESENCE = 2**48  # no identity
-LABELS = Labels(model_id="test-model", assurance="attested", created_at=NOW)
+LABELS = Labels(model_id="test-model", assurance="attested", created_at=NOW, disclosure="en")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class QuickMarker:
     """Amplitude of each of the two marks over that of the speech."""
     threshold = 7.8
     """-log10 of the probability that chance correlates so well: six standard deviations."""
+
+    def require(self, samples: Samples, sample_rate: int) -> None:
+        pass  # takes whatever comes
 
     def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
         loudness = float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
@@ -64,10 +68,11 @@ class QuickMarker:
     @staticmethod
     @cache
     def _noise(seed: int, length: int) -> np.ndarray:
-        return 2.0 * np.random.default_rng(seed).integers(2, size=length) - 1.0
+        # From the end on: what is left of a sound without its beginning still carries it.
+        return (2.0 * np.random.default_rng(seed).integers(2, size=length) - 1.0)[::-1]
 
 
-def mark(world: World, format: Format = "wav", output_id: str | None = None) -> Marked:  # noqa: A002
+def mark(keyring: KeyRing, format: Format = "wav", output_id: str | None = None) -> Marked:  # noqa: A002
     """Mark real speech for an output."""
     return prepare(
         SPOKEN.samples,
@@ -75,7 +80,7 @@ def mark(world: World, format: Format = "wav", output_id: str | None = None) -> 
         format,
         output_id or new_id("out"),
         marker=QuickMarker(),
-        keyring=world.keyring,
+        keyring=keyring,
         credential=credential(),
         labels=LABELS,
     )
@@ -90,7 +95,7 @@ def begin(world: World, voice_id: str, now: datetime = NOW) -> tuple[Job, Lease]
 def put_down(world: World, lease: Lease, marked: Marked | None = None) -> Deposited:
     """Store a marked sound for a job."""
     with world.database.read() as session:
-        return deposit(session, world.store, world.keyring, lease, marked or mark(world))
+        return deposit(session, world.store, world.keyring, lease, marked or mark(world.keyring))
 
 
 def finish_with(world: World, deposited: Deposited, now: datetime = NOW) -> Output | None:

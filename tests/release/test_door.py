@@ -51,7 +51,7 @@ def nothing_came_out(world: World, job_id: str) -> None:
 
 def test_a_sound_goes_through_the_door_and_the_log_says_so(world: World, voice: str, consent: str) -> None:
     job, lease = begin(world, voice)
-    marked = mark(world)
+    marked = mark(world.keyring)
     output = finish_with(world, put_down(world, lease, marked))
     assert output is not None
     ended = world.job(job.id)
@@ -88,7 +88,7 @@ def test_a_sound_goes_through_the_door_and_the_log_says_so(world: World, voice: 
 
 @on_sqlite
 def test_nothing_lies_open_in_the_store(world: World, voice: str) -> None:
-    marked = mark(world)
+    marked = mark(world.keyring)
     output = made(world, voice, marked)
     sealed = world.store.get(output.object_key)
     assert b"RIFF" not in sealed
@@ -210,7 +210,7 @@ def test_a_swapped_file_is_not_served(world: World, voice: str) -> None:
     for output, swapped in (
         (outputs[0], sealed[:-1] + bytes([sealed[-1] ^ 1])),
         (outputs[1], sealed),
-        (outputs[2], seal(world.keyring, subject, mark(world).data, place)),
+        (outputs[2], seal(world.keyring, subject, mark(world.keyring).data, place)),
     ):
         world.store.put(output.object_key, swapped)
         handed = fetch(world, output.id)

@@ -28,12 +28,12 @@ def test_marked_and_deposited_cannot_be_made_outside(small_world: World) -> None
     with pytest.raises(TypeError):
         Marked("out_1", b"unmarked", "wav", "audio/wav", "", 16000, 1.0, 0, True, 9.9, 1.0, 20.0, LABELS, object())
     with pytest.raises(TypeError):
-        Deposited(mark(small_world), Lease("job_1", "me", 1), "outputs/job_1/1", object())
+        Deposited(mark(small_world.keyring), Lease("job_1", "me", 1), "outputs/job_1/1", object())
 
 
 def test_a_proof_cannot_be_changed_copied_stored_or_inherited(small_world: World) -> None:
     voice = small_world.voice(small_world.consent())
-    marked = mark(small_world)
+    marked = mark(small_world.keyring)
     released = fetch(small_world, made(small_world, voice, marked).id)
     assert isinstance(released, Released)
     for proof in (marked, released):
@@ -49,4 +49,4 @@ def test_a_proof_cannot_be_changed_copied_stored_or_inherited(small_world: World
 
 
 def test_a_proof_does_not_print_its_bytes(small_world: World) -> None:
-    assert "data" not in repr(mark(small_world))
+    assert "data" not in repr(mark(small_world.keyring))

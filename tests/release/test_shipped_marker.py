@@ -26,8 +26,14 @@ def marker() -> Marker:
     return Marker.load(secret=SECRET)
 
 
-def through(marker: Marker, keyring: KeyRing, format: Format, sound: Sound = SPOKEN) -> Marked:  # noqa: A002
-    labels = Labels(model_id="test-model", assurance="attested", created_at=NOW)
+def through(
+    marker: Marker,
+    keyring: KeyRing,
+    format: Format,  # noqa: A002
+    sound: Sound = SPOKEN,
+    disclosure: str | None = "en",
+) -> Marked:
+    labels = Labels(model_id="test-model", assurance="attested", created_at=NOW, disclosure=disclosure)
     return prepare(
         sound.samples,
         sound.sample_rate,
@@ -57,6 +63,24 @@ def test_the_mark_is_in_the_very_bytes_that_are_served(marker: Marker, keyring: 
     assert not marker.detect(SPOKEN.samples, SPOKEN.sample_rate).found
 
 
+@pytest.mark.parametrize("format", ["wav", "mp3"])
+def test_the_disclosure_can_be_cut_off_and_the_mark_cannot(marker: Marker, keyring: KeyRing, format: Format) -> None:  # noqa: A002
+    """What is left of a sound without its first words is marked as the whole was."""
+    file = decode(through(marker, keyring, format).data)
+    plain = decode(through(marker, keyring, format, disclosure=None).data)
+    said = file.seconds - plain.seconds
+    assert 1.5 < said < 3.5
+    found = marker.detect(file.samples[round(said * file.sample_rate) :], file.sample_rate)
+    assert found.verdict is Verdict.OURS
+
+
+def test_a_disclosure_alone_carries_no_sound_out(marker: Marker, keyring: KeyRing) -> None:
+    """The mark is looked for in what the model made: the words before it do not stand in for it."""
+    silence = Sound(np.zeros(48000, np.float32), 24000, 1)
+    with pytest.raises((ReleaseRefused, MarkError)):
+        through(marker, keyring, "wav", silence)
+
+
 def test_every_clip_of_real_speech_can_be_released(marker: Marker, keyring: KeyRing) -> None:
     for path in sorted(SPEECH.glob("*.flac")):
         marked = through(marker, keyring, "mp3", decode(path.read_bytes()))
@@ -80,7 +104,7 @@ class Unmarking:
     """The real detector behind an embedder that gives the sound back as it was."""
 
     def __init__(self, marker: Marker) -> None:
-        self.marker, self.doubt = marker, marker.doubt
+        self.marker, self.doubt, self.require = marker, marker.doubt, marker.require
 
     def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
         return samples

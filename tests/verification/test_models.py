@@ -11,9 +11,10 @@ import pytest
 import soundfile
 import torch
 
+from vivavoce.policy.likeness import OTHER, SAME, Heard
 from vivavoce.sound import Samples
 from vivavoce.verification.errors import VerifierMissing
-from vivavoce.verification.speakers import OTHER, SAME, SpeakerVerifier, alike, mean
+from vivavoce.verification.speakers import SpeakerVerifier
 from vivavoce.verification.transcription import Transcriber
 
 SPEECH = Path(__file__).parents[1] / "data/speech"
@@ -33,22 +34,23 @@ def verifier() -> SpeakerVerifier:
 def test_one_reader_is_one_speaker_and_another_is_not(verifier: SpeakerVerifier) -> None:
     readings = [verifier.vector(*read(f"austen-{number}.flac")) for number in ("0870", "0890", "0930")]
     stranger = verifier.vector(*read("goforward.flac"))
-    assert all(alike(readings[0], other) >= SAME for other in readings[1:])
-    assert alike(mean(readings), stranger) < OTHER
+    heard = Heard(readings[0], readings[1:], "campplus")
+    assert heard.own >= SAME
+    assert heard.voice @ stranger < OTHER
     assert readings[0].shape == (192,) and abs(float(np.linalg.norm(readings[0])) - 1) < 1e-5
 
 
 def test_the_rate_and_the_level_of_a_recording_change_little(verifier: SpeakerVerifier) -> None:
     wave, rate = read("austen-0870.flac")
     once = verifier.vector(wave, rate)
-    assert alike(once, verifier.vector(0.1 * wave, rate)) > 0.97
+    assert once @ verifier.vector(0.1 * wave, rate) > 0.97
     louder = np.repeat(wave, 3)  # the crudest way to three times the rate
-    assert alike(once, verifier.vector(louder, 3 * rate)) > 0.9
+    assert once @ verifier.vector(louder, 3 * rate) > 0.9
 
 
 def test_what_is_said_is_written_down() -> None:
-    said = Transcriber.open().text(*read("austen-0930.flac"), "en")
-    assert said.lower().strip(" .") == "he might even have been made amiable himself"
+    said = Transcriber.open().transcribe(*read("austen-0930.flac"), "en")
+    assert said.text.lower().strip(" .") == "he might even have been made amiable himself"
 
 
 @pytest.mark.parametrize("kind", [SpeakerVerifier, Transcriber])

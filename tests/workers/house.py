@@ -5,7 +5,6 @@ Worker processes are forked from a server that has imported torch once; each the
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.consent.world import SPEECH, World
+from tests.forks import FORKS
 from tests.workers import worker_main
 
 from vivavoce.audit.log import Log
@@ -26,13 +26,11 @@ from vivavoce.ledger.tables import Job, JobStatus, Output
 from vivavoce.workers.settings import WorkerSettings
 from vivavoce.workers.tasknames import producer, ring
 
-CLIP = check_clip((SPEECH / "goforward.flac").read_bytes(), "go forward ten meters")
+CLIP = check_clip((SPEECH / "austen-0930.flac").read_bytes(), "he might even have been made amiable himself")
 SHORT = "Go forward ten meters."
 LONG = "He was not an ill-disposed young man, unless to be cold hearted."
-WAIT_SECONDS = 45
+WAIT_SECONDS = 300
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([worker_main.__name__])
 _workers: set[BaseProcess] = set()
 
 
@@ -126,7 +124,7 @@ class House(World):
     def worker(self, crash: str | None = None, **changes: object) -> Iterator[BaseProcess]:
         """A worker process; with `crash`, one that kills itself by SIGKILL at that point of its first job."""
         settings = self.settings.model_copy(update=changes)
-        process = _FORKS.Process(target=worker_main.main, args=(settings, crash), daemon=True)
+        process = FORKS.Process(target=worker_main.main, args=(settings, crash), daemon=True)
         process.start()
         _workers.add(process)
         try:

@@ -8,6 +8,7 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import soundfile
 from tests.consent.world import SPEECH
 from tests.workers.house import LONG, SHORT, House, now
@@ -15,8 +16,9 @@ from tests.workers.house import LONG, SHORT, House, now
 from vivavoce.consent import Scope
 from vivavoce.ledger.tables import JobKind, JobStatus
 from vivavoce.provenance import read_provenance
+from vivavoce.release.disclosure import disclosure
 from vivavoce.release.door import Released, open_output
-from vivavoce.sound import decode
+from vivavoce.sound import SPEECH_RATE, decode
 from vivavoce.workers.jobs import JobRunner
 
 RECORDING = (SPEECH / "austen-0880.flac").read_bytes()
@@ -51,6 +53,24 @@ def test_speech_becomes_a_served_file(house: House, runner: JobRunner) -> None:
     sound = decode(served(house, job_id).data)
     assert abs(sound.seconds - output.seconds) < 0.1
     assert abs(sound.samples).max() > 0.001
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 2.0])
+def test_speed_changes_the_length_and_not_the_mark(house: House, runner: JobRunner, speed: float) -> None:
+    """The same sound in another time: marked after it was stretched, so that the mark is read as it was put in."""
+    asked = {"text": LONG, "seed": 5}
+    plain, changed = house.queue(request=asked), house.queue(request=asked | {"speed": speed})
+    for job_id in (plain, changed):
+        runner.run(job_id)
+        house.check_one_end(job_id, JobStatus.SUCCEEDED)
+    plain_output, output = house.output(plain), house.output(changed)
+    assert plain_output is not None and output is not None
+    said = len(disclosure("en", SPEECH_RATE)) / SPEECH_RATE  # at its own pace: nobody can have it hurried through
+    assert output.seconds - said == pytest.approx((plain_output.seconds - said) / speed, rel=0.01)
+    found = house.job(detection(house, runner, served(house, changed).data)).result
+    assert found is not None and found["verdict"] == "ours"
+    assert found["resolution"]["identity"] == output.mark_identity
+    assert found["speed"] == pytest.approx(1.0, abs=0.01), "the mark goes at its own speed"
 
 
 def test_conversion_speaks_with_the_voice(house: House, runner: JobRunner) -> None:

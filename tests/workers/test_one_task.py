@@ -31,7 +31,8 @@ def test_a_worker_has_one_task_and_it_returns_nothing(
     monkeypatch.setattr(Celery, "Worker", property(lambda app: lambda **_: _Started(app, start)))
     host: Any = SimpleNamespace(
         celery=celery, database=house.database, store=house.store, settings=house.settings, owner="test",
-        model_id="m", marker=SimpleNamespace(model_id="m"), unfinished=SimpleQueue(), close=lambda: None,
+        keyring=house.keyring, model_id="m", marker=SimpleNamespace(model_id="m"), unfinished=SimpleQueue(),
+        close=lambda: None,
     )  # fmt: skip
     monkeypatch.setattr(runner, "host", host)
     worker_app.work(runner)

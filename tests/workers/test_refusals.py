@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
@@ -22,10 +22,13 @@ from vivavoce.model.voice_model import Generated
 from vivavoce.policy.admission import admit
 from vivavoce.release import marking
 from vivavoce.release.marking import LADDER
-from vivavoce.release.withdrawal import erase
+from vivavoce.release.outcome import cancel
+from vivavoce.release.withdrawal import erase, withdraw
 from vivavoce.sound import SPEECH_RATE, Samples
 from vivavoce.watermark import Detection, Marker, Verdict
+from vivavoce.workers import jobs
 from vivavoce.workers.jobs import JobRunner
+from vivavoce.workers.keeper import LeaseKeeper
 from vivavoce.workers.reaper import Reaper
 
 
@@ -55,12 +58,69 @@ def test_withdrawn_while_queued(house: House, runner: JobRunner) -> None:
     house.check_one_end(job_id, JobStatus.REFUSED, "consent_revoked")
 
 
+def stop(house: House, job_id: str) -> bool:
+    with house.database.write() as session:
+        return cancel(session, house.log, job_id, actor=house.account.key_id, now=now())
+
+
+def test_cancelled_while_running(house: House, runner: JobRunner) -> None:
+    """It ends at once, and what the worker goes on making is neither released nor left behind."""
+    job_id = house.queue(LONG)
+    with running(house, runner, job_id):
+        assert stop(house, job_id)
+        assert house.job(job_id).status == JobStatus.CANCELLED
+    house.check_one_end(job_id, JobStatus.CANCELLED, "cancelled")
+
+
+@pytest.mark.parametrize("point", ["prepare", "deposit", "commit"])
+def test_cancelled_at_the_door(house: House, runner: JobRunner, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """At each step of the release the tenant's word still counts; the sealed sound is swept."""
+    step, job_id = getattr(jobs.door, point), house.queue(SHORT)
+
+    def cancelled_first(*arguments: object, **named: object) -> object:
+        assert stop(house, job_id)
+        return step(*arguments, **named)
+
+    if point == "commit":  # its transaction is open: what comes now on SQLite waits for it
+        deposit = jobs.door.deposit
+        monkeypatch.setattr(jobs.door, "deposit", lambda *given: (deposit(*given), stop(house, job_id))[0])
+    else:
+        monkeypatch.setattr(jobs.door, point, cancelled_first)
+    runner.run(job_id)
+    house.check_one_end(job_id, JobStatus.CANCELLED, "cancelled")
+
+
 def test_withdrawn_while_running(house: House, runner: JobRunner) -> None:
     consent_id, voice_id = house.another_voice()
     job_id = house.queue(LONG, voice_id)
     with running(house, runner, job_id):
         house.revoke(consent_id, now())
         assert house.job(job_id).status == JobStatus.RUNNING, "withdrawn too late for what is tested here"
+    house.check_one_end(job_id, JobStatus.REFUSED, "consent_revoked")
+
+
+def test_a_withdrawal_breaks_off_what_is_being_made(
+    house: House, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job has ended once the withdrawal is committed, and the engine is told to stop at the next heartbeat."""
+    consent_id, voice_id = house.another_voice()
+    job_id = house.queue(LONG, voice_id)
+    told: list[Callable[[], bool]] = []
+    submit = runner.host.engine.submit
+
+    def overheard(request: object, *, cancelled: Callable[[], bool]) -> Future[Generated]:
+        told.append(cancelled)
+        return submit(request, cancelled=cancelled)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner.host.engine, "submit", overheard)
+    keeper = LeaseKeeper(house.database, timedelta(seconds=0.6))
+    monkeypatch.setattr(runner.host, "keeper", keeper)
+    with closing(keeper), running(house, runner, job_id):
+        wait_for(lambda: bool(told), "the engine")
+        with house.database.write() as session:
+            withdraw(session, house.log, consent_id, "changed my mind", "subject:link_1", now())
+        assert (house.job(job_id).status, house.job(job_id).error_code) == (JobStatus.REFUSED, "consent_revoked")
+        wait_for(told[0], "the engine to be told")
     house.check_one_end(job_id, JobStatus.REFUSED, "consent_revoked")
 
 
@@ -153,8 +213,8 @@ def test_a_sound_that_is_none_fails_by_its_name(house: House, runner: JobRunner)
 
 
 def test_what_the_model_cannot_do_fails_after_all_attempts(house: House, runner: JobRunner) -> None:
-    """A text beyond the model's context: tried again at once, then failed, with one outcome for all attempts."""
-    job_id = house.queue("He was not an ill-disposed young man. " * 100)
+    """A text of which nothing can be spoken: tried again at once, then failed, with one outcome for all attempts."""
+    job_id = house.queue("…")
     for attempt in range(1, house.settings.max_attempts + 1):
         assert not JobStatus(house.job(job_id).status).final
         runner.run(job_id)

@@ -84,7 +84,7 @@ def test_a_worker_that_is_asked_to_stop_drops_nothing(tmp_path: Path, sqlite_url
     job = house.job(job_id)
     assert (job.status, job.attempt, job.lease_owner) == (JobStatus.QUEUED, 1, None)
     assert house.outcomes(job_id) == []
-    with house.worker() as worker:
+    with house.worker(grace_seconds=45.0) as worker:
         wait_for(lambda: house.job(job_id).status == JobStatus.RUNNING, "the second start")
         worker.terminate()
         worker.join(WAIT_SECONDS)

@@ -1,13 +1,14 @@
 """Continuing many sequences in one batch; rows join and leave between two groups.
 
-Each prompt is taken in alone, in parts of fixed length beside the steps of the others, so that it sees the same
-arithmetic as in a single run; then all rows advance by one group per step, some with a text id, some with a patch.
-Every row draws from its own generator, a fixed count of numbers for each group.
+Prompts are taken in beside the steps of the others, in parts of fixed length, so that each sees the same arithmetic as
+in a single run; then all rows advance by one group per step, some with a text id, some with a patch. Every row draws
+from its own generator, a fixed count of numbers for each group. Where a call has too few rows for its arithmetic to be
+that of a larger one (`packed.least_rows`), its first row is in it more than once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from vivavoce.model.errors import ModelError
 from vivavoce.model.grid import Groups, join_grid, split_grid
-from vivavoce.model.packed_lm import PackedLM, RowCache
+from vivavoce.model.kv_blocks import RowCache, blocks_for
+from vivavoce.model.packed_lm import PackedLM
 from vivavoce.model.sampling import Sampler, TaskSampling, uniform_numbers
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 Finish = Literal["stop", "length", "broken", "failed"]
 
-PREFILL = 128  # groups of one prompt that are taken in between two steps of the batch
+PREFILL = 128  # groups of a prompt that are taken in between two steps of the batch
+MOST_PREFILL = 1024  # of all prompts together
+ROWS = 64  # of a batch, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,6 @@ class Row:
 
     Attributes:
         finished: why it ended; "broken": its numbers were not finite; "failed": see `error`.
-        paused: stays in the batch and is left out of its steps.
         prompt: what is still to be taken in; None when the row is being continued.
         cache: its keys and values.
         heads: text logits[vocab] and start[width] of the next patch.
@@ -72,13 +75,17 @@ class Row:
     codes: list[Tensor] = field(default_factory=list)
     finished: Finish | None = None
     error: Exception | None = None
-    paused: bool = False
     heads: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
     _numbers: Tensor | None = field(default=None, repr=False)
 
     def grid(self) -> Tensor:
         """The continuation as a grid int64[1 + channels, group_size * n] on the CPU."""
         return join_grid(Groups(torch.tensor(self.text, dtype=torch.int64), torch.stack(self.codes)))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether steps leave it out."""
+        return self.finished is not None
 
     def numbers(self, count: int) -> Tensor:
         """float64[count] that the next group is drawn with; the same until it is added, should a step be repeated."""
@@ -121,31 +128,51 @@ class Row:
 
 
 class Decoder:
-    """The running batch. Not for several threads: whoever owns the device owns this."""
+    """The running batch. Not for several threads: whoever owns the device owns this.
 
-    def __init__(self, model: PatchLM | PackedLM) -> None:
-        self._model = model if isinstance(model, PackedLM) else PackedLM(model)
-        self._zeros = torch.tensor(model.config.zero_ids).repeat(model.config.group_size, 1)
+    Args:
+        model: the weights.
+        rows: that the batch has at most.
+        blocks: of keys and values (`kv_blocks.BLOCK` positions each); None: all rows may fill their context.
+
+    Attributes:
+        model: the weights as they are run.
+        rows: those in the batch.
+    """
+
+    def __init__(self, model: PatchLM | PackedLM, rows: int = ROWS, blocks: int | None = None) -> None:
+        self.model = model if isinstance(model, PackedLM) else PackedLM(model)
+        self._most_rows = rows
+        self._least_rows = self.model.least_rows or rows
+        config = self.model.config
+        self._pool = self.model.pool(blocks_for(config.backbone.context) * rows if blocks is None else blocks)
+        self._zeros = torch.tensor(config.zero_ids).repeat(config.group_size, 1)
         self.rows: list[Row] = []
+
+    def has_room(self, continuation: Continuation) -> bool:
+        """Whether there is a place and blocks for this now."""
+        size = continuation.prompt.shape[1] // self.model.config.group_size + continuation.max_groups
+        return len(self.rows) < self._most_rows and blocks_for(size) <= self._pool.free
 
     @torch.inference_mode()
     def join(self, continuation: Continuation) -> Row:
         """Add a row to the batch; its prompt is taken in by the next steps.
 
         Raises:
-            ModelError: a bad grid, or prompt and continuation do not fit the context.
-            MemoryError, RuntimeError: there is no memory for its keys and values.
+            ModelError: a bad grid, prompt and continuation do not fit the context, or there is no room.
         """
-        groups = split_grid(continuation.prompt, self._model.config)
+        groups = split_grid(continuation.prompt, self.model.config)
         self._check(continuation, len(groups))
-        row = Row(continuation, groups, self._model.cache(len(groups) + continuation.max_groups))
+        if len(self.rows) >= self._most_rows:
+            raise ModelError(f"a batch of {self._most_rows} rows is full")
+        row = Row(continuation, groups, self._pool.promise(len(groups) + continuation.max_groups))
         self.rows.append(row)
         return row
 
     def _check(self, continuation: Continuation, prompt_groups: int) -> None:
         if continuation.max_groups < 1:
             raise ModelError("max_new_groups must be at least 1")
-        context = self._model.config.backbone.context
+        context = self.model.config.backbone.context
         if prompt_groups + continuation.max_groups > context:
             raise ModelError(
                 f"{prompt_groups} groups of prompt and {continuation.max_groups} to generate exceed the context of "
@@ -157,37 +184,46 @@ class Decoder:
     def leave(self, row: Row) -> None:
         """Take a row out of the batch, finished or not."""
         self.rows = [other for other in self.rows if other is not row]
+        self._pool.give_back(row.cache)
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
-        """Advance every row by one group, and one prompt by one part; rows that ended leave and are returned."""
-        self._take_in()
-        rows = [row for row in self.rows if row.heads is not None and not (row.finished or row.paused)]
-        try:
-            self._advance(rows)
-        except Exception:
-            for row in rows:  # somebody's fault: each alone, and only who fails again has failed
-                try:
-                    self._advance([row])
-                except Exception as error:
-                    row.fail(error)
+        """Advance every row by one group, and prompts by one part; rows that ended leave and are returned."""
+        prompts = self._next_prompts()
+        for together in [prompts] if self.model.least_rows else [[row] for row in prompts]:
+            _each_or_alone(self._take_in, together)
+        _each_or_alone(self._advance, [row for row in self.rows if row.heads is not None and not row.at_rest])
         done = [row for row in self.rows if row.finished]
-        self.rows = [row for row in self.rows if not row.finished]
+        for row in done:
+            self.leave(row)
         return done
 
-    def _take_in(self) -> None:
-        row = next((row for row in self.rows if row.prompt is not None), None)
-        if row is None or row.prompt is None:
+    def _next_prompts(self) -> list[Row]:
+        """Prompts of which a part is taken in now, in the order in which they came.
+
+        One part's worth where rows are being continued, for they wait meanwhile; more where more wait to begin.
+        """
+        waiting = [row for row in self.rows if row.prompt is not None]
+        going = max(1, len(self.rows) - len(waiting))
+        left = min(MOST_PREFILL, PREFILL * max(1, len(waiting) // going))
+        chosen = []
+        for row in waiting:
+            left -= min(PREFILL, len(row.prompt or ()))
+            if left < 0:
+                break
+            chosen.append(row)
+        return chosen
+
+    def _take_in(self, rows: Sequence[Row]) -> None:
+        """Take in one part of each row's prompt; where this raises, no row has changed."""
+        split = [row.prompt.parted(PREFILL) for row in rows if row.prompt is not None]
+        if not split:
             return
-        part, rest = row.prompt.parted(PREFILL)
-        try:
-            heads = self._model.prefill(part, row.cache)
-        except Exception as error:
-            row.fail(error)
-            return
-        row.prompt = rest
-        if rest is None:
-            row.heads = heads
+        heads = self.model.prefill(self._pool, [(part, row.cache) for (part, _), row in zip(split, rows, strict=True)])
+        for row, (part, rest), own in zip(rows, split, zip(*heads, strict=True), strict=True):
+            row.cache.length += len(part)
+            row.prompt = rest
+            row.heads = own if rest is None else None
 
     def _advance(self, rows: Sequence[Row]) -> None:
         """Add one group to each row; where this raises, no row has changed."""
@@ -201,9 +237,10 @@ class Decoder:
         codes = self._draw_patches(rows, start, numbers[:, 1:].view(-1, *shape), text)
         going = [index for index, row in enumerate(rows) if not row.end_after(text[index])]
         if going:
-            groups = Groups(torch.tensor([text[index] for index in going]), codes[going])
-            heads = self._model.step(groups, [rows[index].cache for index in going])
-            for index, own_logits, own_start in zip(going, *heads, strict=True):
+            repeated = self._at_least(going)
+            groups = Groups(torch.tensor([text[index] for index in repeated]), codes[repeated])
+            heads = self.model.step(self._pool, groups, [rows[index].cache for index in repeated])
+            for index, own_logits, own_start in zip(going, *heads, strict=False):
                 rows[index].heads = own_logits, own_start
                 rows[index].cache.length += 1
         for row, text_id, patch in zip(rows, text, codes, strict=True):
@@ -222,12 +259,29 @@ class Decoder:
             given = row.given_patch()
             if given is not None:
                 codes[index] = given
-            elif text_id == self._model.special.empty:
+            elif text_id == self.model.special.empty:
                 speaking.append(index)
         if speaking:
-            sampler = Sampler([rows[index].continuation.sampling.local for index in speaking], start.device)
-            codes[speaking] = self._model.patches.draw(start[speaking], sampler, numbers[speaking]).cpu()
+            repeated = self._at_least(speaking)
+            sampler = Sampler([rows[index].continuation.sampling.local for index in repeated], start.device)
+            codes[repeated] = self.model.patches.draw(start[repeated], sampler, numbers[repeated]).cpu()
         return codes
+
+    def _at_least(self, indices: list[int]) -> list[int]:
+        """These rows, the first of them as often again as a call needs rows."""
+        return indices + indices[:1] * max(0, self._least_rows - len(indices))
+
+
+def _each_or_alone(act: Callable[[Sequence[Row]], None], rows: Sequence[Row]) -> None:
+    """Act on rows together; if that fails it is somebody's fault: each alone, and only who fails again has failed."""
+    try:
+        act(rows)
+    except Exception:
+        for row in rows:
+            try:
+                act([row])
+            except Exception as error:
+                row.fail(error)
 
 
 def _heads(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,4 @@
-"""The whole language model laid out for generation: prompts in chunks, steps of many rows, each with its own cache.
-
-Every row keeps its keys and values in a tensor of its own that is as long as the row can become: nothing is copied
-when rows join, grow or leave, and a row attends to exactly its own positions, so that its numbers do not depend on how
-long its neighbours are.
-"""
+"""The whole language model laid out for generation: prompts in parts, steps of many rows, keys and values in blocks."""
 
 from __future__ import annotations
 
@@ -14,129 +9,118 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vivavoce.model.grid import Groups
+from vivavoce.model.graphs import Recording, Recordings
+from vivavoce.model.grid import Groups, concatenate
+from vivavoce.model.kv_blocks import BlockPool, Places, RowCache
 from vivavoce.model.lm_config import LMConfig
-from vivavoce.model.packed import Attend, PackedStack, Precision, attend_within, code_table, pack
+from vivavoce.model.packed import PackedStack, Precision, attend_within, code_table, least_rows, pack
 from vivavoce.model.patch_decoder import PatchDecoder
 
 if TYPE_CHECKING:
     from vivavoce.model.patch_lm import PatchLM
 
 
-class RowCache:
-    """Keys and values of one row.
+class PackedLM:
+    """A `PatchLM` for generation; later changes of the module's weights do not reach it.
 
     Attributes:
-        layers: per layer keys and values, each [1, kv_heads, capacity, head_dim].
-        length: positions written.
+        patches: the patch decoder.
+        least_rows: of a call, so that its rows do not depend on one another; None: only calls of equal sizes are alike.
+
+    Args:
+        lm: the modules.
+        precision: of weights and activations.
+        recording: how steps and patches are called; None: as graphs on a CUDA device, not recorded elsewhere.
     """
 
-    def __init__(self, stack: PackedStack, capacity: int, like: Tensor) -> None:
-        config = stack.config
-        store = like.new_empty((config.layers, 2, 1, config.kv_heads, capacity, config.head_dim))
-        self.layers = [(layer[0], layer[1]) for layer in store]
-        self.length = 0
-
-
-class PackedLM:
-    """A `PatchLM` for generation; later changes of the module's weights do not reach it."""
-
-    def __init__(self, lm: PatchLM, precision: Precision = "full") -> None:
+    def __init__(self, lm: PatchLM, precision: Precision = "full", recording: Recording | None = None) -> None:
+        self._recording: Recording = recording or ("graphs" if lm.device.type == "cuda" else "off")
         self.config: LMConfig = lm.config
         self.special = lm.special
         self.device = lm.device
         self.backbone = PackedStack(lm.model, precision)
         self.encoder = PackedStack(lm.input_local_transformer, precision)
-        self.patches = PatchDecoder(lm, precision)
+        self.patches = PatchDecoder(lm, precision, self._recordings())
         self._text = lm.model.embed_tokens.weight.detach()
         self._codes = code_table(lm.code_tables(), lm.config.zero_ids)
         sizes = torch.tensor((0, *lm.config.code_sizes[:-1]), device=lm.device)
         self._first = sizes.cumsum(0)
-        self._downcast = pack([lm.speech_group_downcast], precision)
-        self._heads = pack([lm.lm_head, lm.hidden_states_downcast], precision)
+        self._downcast = pack([lm.speech_group_downcast], precision, self.encoder.gain.repeat(lm.config.group_size))
+        self._heads = pack([lm.lm_head, lm.hidden_states_downcast], precision, self.backbone.gain)
         frames = torch.arange(lm.config.group_size, device=lm.device)
         self._frame_turns = self.encoder.turns(frames)
         self._turns = self.backbone.turns(torch.arange(lm.config.backbone.context, device=lm.device))
         self._within = attend_within(lm.config.encoder, lm.config.group_size, causal=not lm.config.encoder_sees_all)
+        linears = [*self.backbone.linears, *self.encoder.linears, *self.patches.linears, self._downcast, self._heads]
+        self.least_rows = least_rows(linears)
 
-    def cache(self, capacity: int) -> RowCache:
-        """A cache for a row of at most so many groups."""
-        return RowCache(self.backbone, capacity, self._text)
+    @property
+    def element_size(self) -> int:
+        """Bytes of a number in the cache."""
+        return self._text.element_size()
 
-    def prefill(self, groups: Groups, cache: RowCache) -> tuple[Tensor, Tensor]:
-        """Take in the next groups of one row's prompt; logits[vocab] and patch start[width] after the last."""
-        past, new = cache.length, len(groups)
-        turns = self._turns[past : past + new]
-        hidden = self.backbone.run(self._embed(groups, many=True), turns, self._attend_prompt(cache, new), many=True)
-        cache.length += new
-        logits, start = self._split(self._heads.many(hidden[-1:]))
-        return logits[0], start[0]
+    def pool(self, blocks: int) -> BlockPool:
+        """A store of so many blocks for keys and values."""
+        return BlockPool(self.config.backbone, blocks, self._text, self._recordings())
 
-    def step(self, groups: Groups, caches: Sequence[RowCache]) -> tuple[Tensor, Tensor]:
+    def prefill(self, pool: BlockPool, parts: Sequence[tuple[Groups, RowCache]]) -> tuple[Tensor, Tensor]:
+        """Take in the next part of each prompt; logits[parts, vocab] and patch starts[parts, width] after each.
+
+        The caches' lengths are the caller's to raise, as with `step`.
+        """
+        count, least = len(parts), self.least_rows or 1
+        parts = list(parts) + [parts[0]] * max(0, least - count)  # the same again does no harm
+        lengths = [(cache, len(groups)) for groups, cache in parts]
+        turns = torch.cat([self._turns[cache.length : cache.length + new] for cache, new in lengths])
+        groups = concatenate([groups for groups, _ in parts])
+        hidden = self.backbone.run(self._embed(groups), turns, pool.attend_prompts(lengths))
+        ends = torch.tensor([new for _, new in lengths]).cumsum(0) - 1
+        logits, start = self._read(hidden[ends.to(hidden.device)])
+        return logits[:count], start[:count]
+
+    def step(self, pool: BlockPool, groups: Groups, caches: Sequence[RowCache]) -> tuple[Tensor, Tensor]:
         """Take in one group of each row; logits[rows, vocab] and patch starts[rows, width].
 
         The caches' lengths are the caller's to raise: until then, the same step can be taken again.
         """
-        positions = [cache.length for cache in caches]
-        turns = self._turns[positions]
-        hidden = self.backbone.run(self._embed(groups, many=False), turns, self._attend_rows(caches), many=False)
-        return self._split(self._heads.few(hidden))
+        at = pool.places(caches)
+        if pool.recordings is None:
+            return self._continue(pool, self._embed(groups), at)
 
-    def _split(self, heads: Tensor) -> tuple[Tensor, Tensor]:
-        return heads[:, : self.config.vocab], heads[:, self.config.vocab :].to(self._text.dtype)
+        def act(text: Tensor, codes: Tensor, *places: Tensor) -> tuple[Tensor, Tensor]:
+            embedded = F.embedding(text, self._text)
+            speech = self._embed_patches(codes)  # of all rows: which of them speak is the host's to know
+            embedded = torch.where((text == self.special.empty)[:, None], speech, embedded)
+            return self._continue(pool, embedded, Places(*places))
 
-    def _embed(self, groups: Groups, *, many: bool) -> Tensor:
+        inputs = (groups.text.to(self.device), groups.codes.to(self.device), *at.tensors)
+        logits, start = pool.recordings.run("step", act, inputs)
+        return logits, start
+
+    def _continue(self, pool: BlockPool, embedded: Tensor, at: Places) -> tuple[Tensor, Tensor]:
+        return self._read(self.backbone.run(embedded, self._turns[at.position], pool.attend(at)))
+
+    def _recordings(self) -> Recordings | None:
+        return None if self._recording == "off" else Recordings(capture=self._recording == "graphs")
+
+    def _read(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        heads = self._heads(hidden)
+        return heads[:, : self.config.vocab], heads[:, self.config.vocab :]
+
+    def _embed(self, groups: Groups) -> Tensor:
         """Input of the backbone, as `PatchLM.embed_groups`."""
         is_speech = groups.text == self.special.empty
         spoken: list[int] = is_speech.nonzero()[:, 0].tolist()
         text = F.embedding(groups.text.to(self.device), self._text)
         if not spoken:
             return text
-        speech = self._embed_patches(groups.codes[spoken].to(self.device), many=many)
-        if len(spoken) == len(groups):
-            return speech
-        text[spoken] = speech
+        count = len(spoken)
+        spoken += spoken[:1] * max(0, (self.least_rows or len(groups)) - count)
+        speech = self._embed_patches(groups.codes[spoken].to(self.device))
+        text[spoken[:count]] = speech[:count]
         return text
 
-    def _embed_patches(self, codes: Tensor, *, many: bool) -> Tensor:
+    def _embed_patches(self, codes: Tensor) -> Tensor:
         frames = F.embedding(codes + self._first, self._codes).sum(2).flatten(0, 1)
         turns = self._frame_turns.repeat(len(codes), 1, 1)
-        encoded = self.encoder.run(frames, turns, self._within, many=many).view(len(codes), -1)
-        return (self._downcast.many if many else self._downcast.few)(encoded).to(self._text.dtype)
-
-    def _attend_prompt(self, cache: RowCache, new: int) -> Attend:
-        config, past = self.backbone.config, cache.length
-        end, turning, grouped = past + new, config.heads + config.kv_heads, config.heads != config.kv_heads
-        mask = None
-        if past:
-            mask = torch.ones((new, end), dtype=torch.bool, device=self.device).tril(past)
-
-        def attend(layer: int, qkv: Tensor) -> Tensor:
-            positions = qkv.transpose(0, 1)[None]
-            keys, values = (each[:, :, :end] for each in cache.layers[layer])
-            keys[:, :, past:], values[:, :, past:] = positions[:, config.heads : turning], positions[:, turning:]
-            mixed = F.scaled_dot_product_attention(
-                positions[:, : config.heads], keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
-            )
-            return mixed[0].transpose(0, 1).flatten(1)
-
-        return attend
-
-    def _attend_rows(self, caches: Sequence[RowCache]) -> Attend:
-        config = self.backbone.config
-        grouped, turning = config.heads != config.kv_heads, config.heads + config.kv_heads
-
-        def attend(layer: int, qkv: Tensor) -> Tensor:
-            mixed = []
-            for row, cache in enumerate(caches):
-                keys, values = cache.layers[layer]
-                end = cache.length + 1
-                keys[0, :, cache.length] = qkv[row, config.heads : turning]
-                values[0, :, cache.length] = qkv[row, turning:]
-                query = qkv[row, : config.heads].view(1, config.heads, 1, -1)
-                mixed.append(
-                    F.scaled_dot_product_attention(query, keys[:, :, :end], values[:, :, :end], enable_gqa=grouped)
-                )
-            return torch.cat(mixed).view(len(caches), -1)
-
-        return attend
+        return self._downcast(self.encoder.run(frames, turns, self._within).view(len(codes), -1))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vivavoce.model.graphs import Recordings
 from vivavoce.model.packed import Attend, PackedLinear, PackedStack, Precision, code_table, pack
 from vivavoce.model.sampling import Sampler
 
@@ -40,8 +41,9 @@ class _Due:
 class PatchDecoder:
     """Draws patches, one per row."""
 
-    def __init__(self, lm: PatchLM, precision: Precision) -> None:
+    def __init__(self, lm: PatchLM, precision: Precision, recordings: Recordings | None) -> None:
         config = lm.config
+        self._recordings = recordings
         self.config = config
         self.stack = PackedStack(lm.local_transformer, precision)
         device = lm.device
@@ -50,7 +52,7 @@ class PatchDecoder:
         self._table = code_table(tables, config.zero_ids)
         self._turns = self.stack.turns(torch.arange(config.decoder_steps, device=device))
         first = list(accumulate(config.code_sizes, initial=0))
-        self._steps = [_due(lm, step, precision) for step in range(config.decoder_steps)]
+        self._steps = [_due(lm, step, precision, self.stack.gain) for step in range(config.decoder_steps)]
         order = [
             (step - config.delays[channel]) * config.channels + channel
             for step, due in enumerate(self._steps)
@@ -64,19 +66,33 @@ class PatchDecoder:
             for due in self._steps
         ]
 
+    @property
+    def linears(self) -> list[PackedLinear]:
+        """All matrix products."""
+        return [*self.stack.linears, *(one.heads for due in self._steps for one in due)]
+
     def draw(self, start: Tensor, sampler: Sampler, uniform: Tensor) -> Tensor:
         """Arguments and result as `PatchLM.decode_patches`."""
+        if self._recordings is None:
+            return self._draw(start, sampler, uniform)
+
+        def act(start: Tensor, uniform: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+            return (self._draw(start, Sampler.of(values, sampler.ways), uniform),)
+
+        return self._recordings.run(sampler.ways, act, (start, uniform, *sampler.values))[0]
+
+    def _draw(self, start: Tensor, sampler: Sampler, uniform: Tensor) -> Tensor:
         config, stack, rows = self.config, self.stack.config, len(start)
-        cache = start.new_empty((stack.layers, rows, 2, stack.kv_heads, config.decoder_steps, stack.head_dim))
+        cache = start.new_empty((stack.layers, rows, 2 * stack.kv_heads, config.decoder_steps, stack.head_dim))
         numbers = uniform.flatten(1)[:, self._drawing_order]
         drawn: list[Tensor] = []
         x, done = start, 0
         for step, due in enumerate(self._steps):
-            state = self.stack.run(x, self._turns[step : step + 1], self._attend(cache, step), many=False)
+            state = self.stack.run(x, self._turns[step : step + 1], self._attend(cache, step))
             fresh = []
             for one in due:
                 until = done + len(one.channels)
-                logits = one.heads.few(state).view(rows, -1, one.size)
+                logits = one.heads(state).view(rows, -1, one.size)
                 fresh.append(sampler.pick(logits, numbers[:, done:until], one.zeros))
                 done = until
             if fresh:
@@ -88,30 +104,28 @@ class PatchDecoder:
         return torch.cat(drawn, dim=1)[:, self._reading_order].view(rows, config.group_size, config.channels)
 
     def _attend(self, cache: Tensor, step: int) -> Attend:
+        """Attention of one step; cache[layers, rows, keys and values, steps, head_dim]."""
         heads, rows = self.stack.config.heads, cache.shape[1]
+        seen, written = cache[:, :, :, : step + 1], cache[:, :, :, step].unbind()
+        keys, values = seen[:, :, :heads].unbind(), seen[:, :, heads:].unbind()
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            own = cache[layer]
-            own[:, :, :, step] = qkv[:, heads:].view(rows, 2, -1, own.shape[-1])
-            seen = own[:, :, :, : step + 1]
-            mixed = F.scaled_dot_product_attention(qkv[:, :heads, None], seen[:, 0], seen[:, 1])
-            return mixed.view(rows, -1)
+            written[layer].copy_(qkv[:, heads:])
+            return F.scaled_dot_product_attention(qkv[:, :heads, None], keys[layer], values[layer]).view(rows, -1)
 
         return attend
 
 
-def _due(lm: PatchLM, step: int, precision: Precision) -> list[_Due]:
+def _due(lm: PatchLM, step: int, precision: Precision, gain: Tensor) -> list[_Due]:
     """What is drawn at a step, channels of equal size together."""
     config = lm.config
     channels = [channel for channel, delay in enumerate(config.delays) if 0 <= step - delay < config.group_size]
     sizes = sorted({config.code_sizes[channel] for channel in channels}, reverse=True)
-    return [
-        _due_of_size(lm, [channel for channel in channels if config.code_sizes[channel] == size], size, precision)
-        for size in sizes
-    ]
+    by_size = [[channel for channel in channels if config.code_sizes[channel] == size] for size in sizes]
+    return [_due_of_size(lm, equal, size, precision, gain) for equal, size in zip(by_size, sizes, strict=True)]
 
 
-def _due_of_size(lm: PatchLM, channels: Sequence[int], size: int, precision: Precision) -> _Due:
+def _due_of_size(lm: PatchLM, channels: Sequence[int], size: int, precision: Precision, gain: Tensor) -> _Due:
     zeros = F.one_hot(torch.tensor([lm.config.zero_ids[channel] for channel in channels]), size).bool().to(lm.device)
-    heads = pack([lm.local_transformer_lm_heads[channel] for channel in channels], precision)  # type: ignore[misc]
+    heads = pack([lm.local_transformer_lm_heads[channel] for channel in channels], precision, gain)  # type: ignore[misc]
     return _Due(tuple(channels), size, heads, zeros)

@@ -197,7 +197,7 @@ class PatchLM(nn.Module):
         if not isinstance(sampling, TaskSampling):
             sampling = TaskSampling(sampling or GREEDY, sampling or GREEDY)
         stops = frozenset((self.special.eostm,) if stop_ids is None else stop_ids)
-        decoder = Decoder(self)
+        decoder = Decoder(self, max(1, len(prompts)))
         rows = [
             decoder.join(Continuation(prompt, max_new_groups, sampling, stops, own, min_new_groups))
             for prompt, own in zip(prompts, row_generators(generator, len(prompts)), strict=True)

@@ -27,7 +27,7 @@ from vivavoce.model.errors import ModelError
 from vivavoce.model.grid import Groups, concatenate, speech_groups, text_groups
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.sampling import Sampling, TaskSampling
-from vivavoce.model.script import Reading, Script, conversion_script, speech_script
+from vivavoce.model.script import Reading, Script, conversion_script
 from vivavoce.model.spoken import spoken
 from vivavoce.model.text_tokenizer import TextTokenizer
 
@@ -64,8 +64,8 @@ class Task:
 
     Attributes:
         prompt: pieces, see the module.
-        output: `stream`: text and patches as the model goes on; `text`: text only; `script`: patches in a laid-down
-            course; `reading`: the text in its order, the pace the model's. See the module `script`.
+        output: `stream`: text and patches as the model goes on; `text`: text only; `script`: patches beside those of
+            a source; `reading`: the text in its order, the pace the model's. See the module `script`.
         sampling: how ids are drawn.
         stop: names of the ids that end the output.
         pace: least and most seconds of output per character of the text, or per second of the source; a script
@@ -162,12 +162,9 @@ class PromptBuilder:
         """Ids that end a task's output; names that a vocabulary lacks are left out."""
         return frozenset(found for name in task.stop if (found := self._tokenizer.find(name)) is not None)
 
-    def script(self, task: Task, material: Material, patches: int) -> Script:
-        """The course of a scripted task's output: of a conversion of the source, else of speech of so many patches."""
-        if material.source is not None:
-            return conversion_script(material.source, task.block, self._config, self._special)
-        ids = self._tokenizer.encode_plain(self._text(material.text))
-        return speech_script(ids, patches, task.block, self._config, self._special)
+    def script(self, task: Task, source: Tensor) -> Script:
+        """The course of a conversion of codes int64[codebooks, frames]."""
+        return conversion_script(source, task.block, self._config, self._special)
 
     def reading(self, text: str, most_patches: int) -> Reading:
         """A text to be read in so many patches at most.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -57,18 +58,38 @@ DIALOGUE = TaskSampling(Sampling(temperature=0.6, top_p=0.95), LOCAL)
 CONVERSION = TaskSampling(GREEDY, LOCAL)
 
 
+class Ways(NamedTuple):
+    """What some row of a batch asks for, so that the rest need not be computed."""
+
+    draws: bool
+    top_k: bool
+    top_p: bool
+
+
 class Sampler:
-    """Draws one id for each row of a batch, every row in its own way."""
+    """Draws one id for each row of a batch, every row in its own way.
+
+    Attributes:
+        ways: what it computes.
+        values: of all rows: whether greedy, temperature, top-k, top-p.
+    """
 
     def __init__(self, samplings: Sequence[Sampling], device: torch.device) -> None:
-        self._greedy = torch.tensor([one.greedy for one in samplings], dtype=torch.bool, device=device)
-        self._temperature = torch.tensor([one.temperature for one in samplings], device=device)
-        self._top_k = torch.tensor([one.top_k for one in samplings], dtype=torch.int64, device=device)
-        self._top_p = torch.tensor([one.top_p for one in samplings], device=device)
         drawn = [one for one in samplings if not one.greedy]
-        self._draws = bool(drawn)
-        self._uses_k = any(one.top_k for one in drawn)
-        self._uses_p = any(one.top_p < 1 for one in drawn)
+        self.ways = Ways(bool(drawn), any(one.top_k for one in drawn), any(one.top_p < 1 for one in drawn))
+        self.values: tuple[Tensor, ...] = (
+            torch.tensor([one.greedy for one in samplings], dtype=torch.bool, device=device),
+            torch.tensor([one.temperature for one in samplings], device=device),
+            torch.tensor([one.top_k for one in samplings], dtype=torch.int64, device=device),
+            torch.tensor([one.top_p for one in samplings], device=device),
+        )
+
+    @classmethod
+    def of(cls, values: tuple[Tensor, ...], ways: Ways) -> Self:
+        """The sampler with these attributes."""
+        sampler = cls.__new__(cls)
+        sampler.values, sampler.ways = values, ways
+        return sampler
 
     def pick(self, logits: Tensor, uniform: Tensor, forbidden: Tensor | None = None) -> Tensor:
         """Draw int64[rows] from logits[rows, ids], or int64[rows, n] from logits[rows, n, ids].
@@ -81,9 +102,10 @@ class Sampler:
         scores = logits.float()
         open_scores = scores if forbidden is None else scores.masked_fill(forbidden, -torch.inf)
         likeliest = open_scores.argmax(-1)
-        if not self._draws:
+        greedy, temperature, _, _ = self.values
+        if not self.ways.draws:
             return likeliest
-        scores = self._truncate(scores / _beside(self._temperature, scores))
+        scores = self._truncate(scores / _beside(temperature, scores))
         if forbidden is not None:
             scores = scores.masked_fill(forbidden, -torch.inf)
         # float64: the sum over a large vocabulary must end where the last possible id does
@@ -91,16 +113,16 @@ class Sampler:
         drawn = torch.searchsorted(mass, uniform[..., None] * mass[..., -1:], right=True).squeeze(-1)
         # Truncation may have left only forbidden ids: then the likeliest allowed one.
         closed = torch.isneginf(scores).all(-1) | (drawn >= scores.shape[-1])
-        return torch.where(_beside(self._greedy, likeliest) | closed, likeliest, drawn)
+        return torch.where(_beside(greedy, likeliest) | closed, likeliest, drawn)
 
     def _truncate(self, scores: Tensor) -> Tensor:
-        if self._uses_k:
-            top_k = _beside(self._top_k, scores).expand(*scores.shape[:-1], 1)
+        if self.ways.top_k:
+            top_k = _beside(self.values[2], scores).expand(*scores.shape[:-1], 1)
             place = (scores.shape[-1] - top_k).clamp(0, scores.shape[-1] - 1)
             least = _ascending(scores).gather(-1, place).masked_fill(top_k == 0, -torch.inf)
             scores = scores.masked_fill(scores < least, -torch.inf)
-        if self._uses_p:
-            top_p = _beside(self._top_p, scores)
+        if self.ways.top_p:
+            top_p = _beside(self.values[3], scores)
             ranked = _ascending(scores)
             outside = (ranked.softmax(-1).cumsum(-1) <= 1 - top_p) & (top_p < 1)
             place = outside.sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)

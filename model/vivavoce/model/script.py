@@ -1,8 +1,8 @@
 """Outputs whose course is not wholly the model's: a text that is read, and a script in which only patches are filled.
 
 A small model cannot learn in hours where in a long prompt it stands. A script puts what belongs together side by
-side: a few letters and the patches that say them, a few patches of a source and the same patches in another voice.
-The output's length is known, so it always ends.
+side: phones and the patch in which they begin, a few patches of a source and the same patches in another voice.
+The output's length is bounded, so it always ends.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vivavoce.model.errors import ModelError
 from vivavoce.model.grid import Groups, concatenate, speech_groups, text_groups
 from vivavoce.model.lm_config import LMConfig, SpecialIds
-
-LEAD = 1  # blocks by which the text runs ahead of the speech, as sounds depend on what follows
-
 
 MOST_PATCHES = 6  # in a row, just under a second, before the next text id must come
 MOST_IDS = 10  # in a row before a patch must come
@@ -83,21 +79,6 @@ class Script:
         return Groups(self.groups.text, codes)
 
 
-def speech_script(ids: Sequence[int], patches: int, block: int, config: LMConfig, special: SpecialIds) -> Script:
-    """`<|sostm|>`, then text ids and blocks of patches in turn, the text spread evenly over the speech, `<|eostm|>`."""
-    if patches < 1:
-        raise ModelError("a script needs at least one patch")
-    blocks = -(-patches // block)
-    parts, said = [_text([special.sostm], config)], 0
-    for number in range(blocks):
-        until = min(len(ids), -(-len(ids) * (number + 1 + LEAD) // blocks))
-        if until > said:
-            parts.append(_text(ids[said:until], config))
-            said = until
-        parts.append(_free(min(block, patches - number * block), config, special))
-    return _join([*parts, _text([special.eostm], config)])
-
-
 def reading_groups(
     ids: Sequence[int],
     starts: Sequence[float],
@@ -106,7 +87,7 @@ def reading_groups(
     config: LMConfig,
     special: SpecialIds,
 ) -> Groups:
-    """A reading as it is taught: each text id stands `LEAD` patches before the patch in which its sound begins.
+    """A reading as it is taught: each text id stands just before the patch in which its sound begins.
 
     Args:
         ids: of the text alone.
@@ -119,7 +100,7 @@ def reading_groups(
     parts, said = [], 0
     for number in range(len(patches)):
         until = said
-        while until < len(ids) and starts[until] < (number + 1 + LEAD) * patch_seconds and until - said < MOST_IDS:
+        while until < len(ids) and starts[until] < (number + 1) * patch_seconds and until - said < MOST_IDS:
             until += 1
         parts.append(text_groups(ids[said:until], config))
         if until == len(ids) and said < until:

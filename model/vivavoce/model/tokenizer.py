@@ -28,8 +28,8 @@ from vivavoce.model.errors import ModelError
 from vivavoce.model.tokenizer_config import TokenizerConfig
 
 SEGMENT = 6000  # mel frames (60 s) that are encoded on their own
-LEFT_CONTEXT = 250  # code frames (10 s) that a stream keeps behind what was played
-RIGHT_CONTEXT = 40  # code frames that a stream holds back until more come, or the end
+LEFT_CONTEXT = 250  # code frames (10 s) that a stream keeps behind what was played, where nobody says how many
+RIGHT_CONTEXT = 40  # code frames at most that a stream holds back until more come, or the end
 
 # Book-keeping of codebook training; the published files carry it, inference does not use it.
 TRAINING_BUFFERS = ("._codebook.cluster_size", "._codebook.embed_avg", "._codebook.inited")
@@ -41,11 +41,13 @@ class DecoderStream:
     """Where a stream of codes stands.
 
     Attributes:
+        left: frames that are kept behind what was played.
         codes: int64[n, frames], what was received and is still needed; None before the first chunk.
         played: frames at the head of `codes` whose samples were already handed out.
         finished: the last chunk came.
     """
 
+    left: int = LEFT_CONTEXT
     codes: Tensor | None = field(default=None, repr=False)
     played: int = 0
     finished: bool = False
@@ -205,17 +207,23 @@ class AudioTokenizer(nn.Module):
             size = self.config.codebook_sizes[book]
             raise ModelError(f"code {int(codes[book, frame])} at frame {frame}: codebook {book} has {size} entries")
 
-    def stream(self) -> DecoderStream:
-        """A fresh state for `decode_chunk`."""
-        return DecoderStream()
+    @property
+    def right_context(self) -> int:
+        """Code frames that a stream holds back: as far as the decoder looks ahead, 40 at most."""
+        ahead = self.config.look_ahead
+        return RIGHT_CONTEXT if ahead is None else min(RIGHT_CONTEXT, ahead)
+
+    def stream(self, left: int = LEFT_CONTEXT) -> DecoderStream:
+        """A fresh state for `decode_chunk`, which keeps so many frames behind what was played."""
+        return DecoderStream(left)
 
     def decode_chunk(self, codes: Tensor, state: DecoderStream, last: bool = False) -> Tensor:
         """Take in the next codes of a stream and give the samples that are ready.
 
-        The decoder sees up to 250 frames behind the first frame not yet played, all that came since, and holds the
-        newest 40 back, for the vocoder looks ahead. What comes out is exactly that part of `decode` of these frames:
-        equal to `decode` of the whole when everything comes in one last chunk; otherwise the norms over the whole
-        sequence have, at that moment, only this window to count.
+        The decoder sees up to `state.left` frames behind the first frame not yet played, all that came since, and holds
+        the newest `right_context` back, for it looks ahead. What comes out is exactly that part of `decode` of these
+        frames: equal to `decode` of the whole when everything comes in one last chunk; otherwise the norms over the
+        whole sequence have, at that moment, only this window to count.
 
         Args:
             codes: int64[n, frames], any number of frames; none only when `last`.
@@ -228,16 +236,28 @@ class AudioTokenizer(nn.Module):
         Raises:
             ModelError: as `decode`; or the stream is finished, or had another number of codebooks before.
         """
-        window = self._received(codes, state)
-        frames = window.shape[1]
-        ready = frames if last else max(state.played, frames - RIGHT_CONTEXT)
-        played, samples = state.played, torch.empty(0, device=self.device)
-        if ready > played:
-            wave = self.decode(window)
-            first = played * self.samples_per_frame
-            samples = wave[first:] if last else wave[first : ready * self.samples_per_frame]
-        kept = max(0, ready - LEFT_CONTEXT)
-        state.codes, state.played, state.finished = window[:, kept:], ready - kept, last
+        return self.decode_chunks([(codes, state, last)])[0]
+
+    def decode_chunks(self, chunks: Sequence[tuple[Tensor, DecoderStream, bool]]) -> list[Tensor]:
+        """`decode_chunk` for several streams in one pass; each sounds as it does alone. No stream may come twice.
+
+        Where one chunk is refused, no stream has changed.
+        """
+        windows = [self._received(codes, state) for codes, state, _ in chunks]
+        frames = [window.shape[1] for window in windows]
+        ready = [
+            count if last else max(state.played, count - self.right_context)
+            for count, (_, state, last) in zip(frames, chunks, strict=True)
+        ]
+        due = [index for index, (_, state, _) in enumerate(chunks) if ready[index] > state.played]
+        samples = [torch.empty(0, device=self.device) for _ in chunks]
+        for index, wave in zip(due, self.decode_batch([windows[index] for index in due]), strict=True):
+            _, state, last = chunks[index]
+            first = state.played * self.samples_per_frame
+            samples[index] = wave[first:] if last else wave[first : ready[index] * self.samples_per_frame]
+        for window, played, (_, state, last) in zip(windows, ready, chunks, strict=True):
+            kept = max(0, played - state.left)
+            state.codes, state.played, state.finished = window[:, kept:], played - kept, last
         return samples
 
     def _received(self, codes: Tensor, state: DecoderStream) -> Tensor:

@@ -6,6 +6,7 @@ checkpoint is ever run as something it is not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,17 @@ class TokenizerConfig:
     def samples_per_frame(self) -> int:
         """Samples that one code frame decodes to."""
         return self.hop_length * self.decoder_stride * self.avg_pooler
+
+    @property
+    def look_ahead(self) -> int | None:
+        """Code frames ahead of a code frame that its samples depend on, norms aside; None where it is all of them."""
+        ahead = (self.decoder.window[1], self.vocoder.window[1])
+        if min(ahead) < 0:
+            return None
+        of_decoder = self.decoder.layers * ahead[0] / self.avg_pooler
+        # An inverse STFT frame sounds up to half a frame before its centre.
+        mel = self.vocoder.layers * ahead[1] + self.nfft / 2 / self.hop_length
+        return math.ceil(of_decoder + mel / (self.decoder_stride * self.avg_pooler))
 
     def code_frames(self, mel_frames: int) -> int:
         """Code frames that `mel_frames` of one segment give; less than 1 when there are too few."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,12 +19,15 @@ from vivavoce.model.checkpoint import CheckpointError
 from vivavoce.model.errors import ModelError
 from vivavoce.model.generation import Continuation, Row
 from vivavoce.model.grid import join_grid, split_grid
+from vivavoce.model.hearing import Hearing, audible
+from vivavoce.model.packed import precision_for
 from vivavoce.model.packed_lm import PackedLM
 from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.prompts import Material, Profile, PromptBuilder, ReferenceCodes, Task, load_profile, played
 from vivavoce.model.text_tokenizer import TextTokenizer
 from vivavoce.model.tokenizer import AudioTokenizer
 
+ROWS = 8  # of an engine, where nobody says how many
 LEAST_SECONDS = 0.5  # of output; less is no speech
 SILENCE = 1e-3  # peak below which a wave is silent (-60 dB of full scale)
 DISGUISE = 1.15  # factor on the sample rate that gives a reference clip another timbre
@@ -73,30 +77,35 @@ class Generated:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request as the batch takes it, and what is needed to read the result; `cut`: not all of the text fits."""
+    """A request as the batch takes it, and what is needed to read the result."""
 
     continuation: Continuation
     task: Task
-    cut: bool
 
 
 class VoiceModel:
     """Turns requests into continuations of the language model, and these into waves. Not for several threads."""
 
     def __init__(
-        self, lm: PatchLM, tokenizer: AudioTokenizer, text: TextTokenizer, profile: Profile, model_id: str
+        self,
+        lm: PatchLM,
+        tokenizer: AudioTokenizer,
+        text: TextTokenizer,
+        profile: Profile,
+        model_id: str,
+        rows: int = ROWS,
     ) -> None:
         _check_codebooks(lm, tokenizer)
         self.lm = lm
         self.tokenizer = tokenizer
         self.profile = profile
         self.model_id = model_id
-        self.packed = PackedLM(lm, "int8" if lm.device.type == "cpu" else "full")
+        self.packed = PackedLM(lm, precision_for(lm.device, rows))
         self._prompts = PromptBuilder(profile, lm.config, lm.special, text)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, device: torch.device | str = "cpu") -> VoiceModel:
-        """Load a voice model's folder.
+    def from_pretrained(cls, folder: Path | str, device: torch.device | str = "cpu", rows: int = ROWS) -> VoiceModel:
+        """Load a voice model's folder, to run so many rows at once.
 
         Raises:
             CheckpointError: a part is missing, or the parts do not fit each other.
@@ -112,6 +121,7 @@ class VoiceModel:
             TextTokenizer.from_pretrained(folder / "lm"),
             load_profile(named["profile"]),
             named["model_id"],
+            rows,
         )
 
     @property
@@ -140,13 +150,8 @@ class VoiceModel:
         if not request.max_seconds >= LEAST_SECONDS:
             raise ModelError(f"max_seconds must be at least {LEAST_SECONDS}")
         task = self.profile.task("cloned_speech")
-        if task.output == "script":
-            letters = int(request.max_seconds / task.pace[0])
-            text, cut = text[:letters], len(text) > letters
-        else:
-            cut = False
         material = Material(text, None, self._references(task, request.references))
-        return self._finish_plan(task, material, len(text), request.max_seconds, request.seed, cut=cut)
+        return self._finish_plan(task, material, len(text), request.max_seconds, request.seed)
 
     def _plan_conversion(self, request: ConversionRequest) -> Plan:
         task = self.profile.task("conversion")
@@ -173,16 +178,14 @@ class VoiceModel:
             encoded.append(ReferenceCodes(codes, reference.transcript, disguised))
         return tuple(encoded)
 
-    def _finish_plan(
-        self, task: Task, material: Material, size: float, max_seconds: float, seed: int, *, cut: bool = False
-    ) -> Plan:
+    def _finish_plan(self, task: Task, material: Material, size: float, max_seconds: float, seed: int) -> Plan:
         prompt = self._prompts.build(task, material)
         least = max(LEAST_SECONDS, min(size * task.pace[0], max_seconds))
         most = max(least, min(size * task.pace[1], max_seconds))
         least_patches, most_patches = (math.ceil(seconds / self.patch_seconds) for seconds in (least, most))
         chance = torch.Generator().manual_seed(seed)
-        if task.output == "script":
-            script = self._prompts.script(task, material, least_patches)
+        if task.output == "script" and material.source is not None:
+            script = self._prompts.script(task, material.source)
             wish = Continuation(join_grid(prompt), len(script), task.sampling, frozenset(), chance, script=script)
         elif task.output == "reading":
             reading = self._prompts.reading(material.text, most_patches)
@@ -192,25 +195,52 @@ class VoiceModel:
             # The words of a stream come beside its patches; a prompt is longer than the words it asks for.
             room, stops = most_patches + len(prompt), self._prompts.stop_ids(task)
             wish = Continuation(join_grid(prompt), room, task.sampling, stops, chance, least_patches)
-        return Plan(wish, task, cut)
+        return Plan(wish, task)
 
-    def read(self, plan: Plan, row: Row) -> Generated:
-        """Decode what a row has generated.
+    def read(self, plan: Plan, row: Row, hearing: Hearing | None = None) -> Generated:
+        """Decode what a row has generated; who hears it while it is made hears the last of it here.
 
         Raises:
             ModelError: it is no speech: too short, silent, or not finite.
         """
         if row.finished not in ("stop", "length"):
             raise ModelError("the model's output is not finite")
-        groups = split_grid(row.grid(), self.lm.config)
-        codes = played(groups, self.lm.special, speaking=plan.task.opens_speech)
+        codes = self._played(plan, row)
         if codes.shape[1] < LEAST_SECONDS * self.tokenizer.frame_rate:
             raise ModelError(f"the model produced {codes.shape[1] / self.tokenizer.frame_rate:.2f} s of speech")
-        wave = self.tokenizer.decode(codes.to(self.lm.device)).float().cpu().clamp(-1, 1)
-        if not bool(wave.isfinite().all()) or float(wave.abs().max()) < SILENCE:
+        if hearing is None:
+            wave = audible(self.tokenizer.decode(codes.to(self.lm.device)))
+        else:
+            self._hear([(hearing, codes)], last=True)
+            if hearing.error is not None:
+                raise hearing.error
+            wave = hearing.wave()
+        if float(wave.abs().max()) < SILENCE:
             raise ModelError("the model produced silence")
         rate = self.tokenizer.sample_rate
-        return Generated(wave, rate, len(wave) / rate, "length" if plan.cut else row.finished)
+        return Generated(wave, rate, len(wave) / rate, row.finished)
+
+    def let_hear(self, rows: Sequence[tuple[Plan, Row, Hearing]]) -> None:
+        """Let rows that are not finished be heard as far as they have come; those with enough for another piece.
+
+        One that cannot be heard any more says so in its `error`. Where this raises, none was heard.
+        """
+        size, held_back = self.lm.config.group_size, self.tokenizer.right_context
+        due = [(plan, row, hearing) for plan, row, hearing in rows if hearing.due(len(row.text), size, held_back)]
+        rows_heard = [(hearing, self._played(plan, row)) for plan, row, hearing in due]
+        self._hear([(hearing, codes) for hearing, codes in rows_heard if codes.shape[1] > hearing.frames], last=False)
+        for _, row, hearing in due:
+            hearing.groups = len(row.text)
+
+    def _hear(self, rows: Sequence[tuple[Hearing, Tensor]], last: bool) -> None:
+        chunks = [(codes[:, hearing.frames :], hearing.stream, last) for hearing, codes in rows]
+        for samples, (hearing, codes) in zip(self.tokenizer.decode_chunks(chunks), rows, strict=True):
+            hearing.frames = codes.shape[1]
+            hearing.give(samples)
+
+    def _played(self, plan: Plan, row: Row) -> Tensor:
+        groups = split_grid(row.grid(), self.lm.config)
+        return played(groups, self.lm.special, speaking=plan.task.opens_speech)
 
 
 def default_folder() -> Path:

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import Annotated
 
+import structlog
 from fastapi import Header, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -17,7 +18,9 @@ from vivavoce.api.problems import Problem, job_problem
 from vivavoce.api.services import Services, now
 from vivavoce.api.shapes import job_view
 from vivavoce.consent.errors import ConsentRefused
+from vivavoce.ledger.queue import outlook
 from vivavoce.ledger.tables import Job, JobStatus
+from vivavoce.ledger.tracing import SpanKind, job_attributes, span
 from vivavoce.policy.admission import Submission, admit, refuse
 from vivavoce.policy.errors import PolicyRefused
 from vivavoce.sound import Sound, SoundError, decode, require_speech
@@ -25,6 +28,8 @@ from vivavoce.workers.tasknames import ring
 
 IdempotencyKey = Annotated[str | None, Header(description="The same key and body give the same job, made once.")]
 Prefer = Annotated[str | None, Header(description="`respond-async`: answer 202 with the job at once (RFC 7240).")]
+
+_log = structlog.get_logger("vivavoce.api")
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.25
@@ -37,14 +42,17 @@ def submit(services: Services, submission: Submission) -> Job:
         ConsentRefused, PolicyRefused: It is not let in.
         LogUnavailable: Nothing was done.
     """
-    try:
-        with services.database.write() as session:
-            job = admit(session, services.log, services.keyring, services.store, submission, now())
-    except (ConsentRefused, PolicyRefused) as refusal:
-        _log_refusal(services, submission, refusal.code)
-        raise
-    if job.status == JobStatus.QUEUED:
-        ring(services.bell, job.id)
+    with span("job.submit", kind=SpanKind.PRODUCER) as traced:
+        try:
+            with services.database.write() as session:
+                job = admit(session, services.log, services.keyring, services.store, submission, now())
+        except (ConsentRefused, PolicyRefused) as refusal:
+            _log_refusal(services, submission, refusal.code)
+            raise
+        traced.set_attributes(job_attributes(job))
+        _log.info("job_admitted", job_id=job.id, leaf=job.intent_leaf)
+        if job.status == JobStatus.QUEUED:
+            ring(services.bell, job.id)
     return job
 
 
@@ -99,7 +107,7 @@ async def sound_answer(
     """Make a sound and answer with it, or at once with the job if the caller prefers."""
     job = await run_in_threadpool(submit, services, submission)
     if wants_job(prefer):
-        return accepted(job)
+        return await run_in_threadpool(accepted, services, job)
     job = await finished(services, job.id)
     if job.status != JobStatus.SUCCEEDED:
         raise job_problem(request, job.status, job.error_code, job.error_detail)
@@ -111,15 +119,17 @@ def wants_job(prefer: str | None) -> bool:
     return any(part.strip().lower() == "respond-async" for part in (prefer or "").replace(";", ",").split(","))
 
 
-def accepted(job: Job) -> JSONResponse:
+def accepted(services: Services, job: Job) -> JSONResponse:
     """Answer 202 with a job and its address."""
+    with services.database.read() as session:
+        expected = outlook(session, job, now())
     headers = {"Location": f"/v1/jobs/{job.id}", "X-Vivavoce-Job-Id": job.id, "Preference-Applied": "respond-async"}
-    return JSONResponse(job_view(job, None, None).model_dump(mode="json"), 202, headers)
+    return JSONResponse(job_view(job, expected, None, None).model_dump(mode="json"), 202, headers)
 
 
 def _log_refusal(services: Services, submission: Submission, code: str) -> None:
     with services.database.write() as session:
-        refuse(session, services.log, submission, code)
+        refuse(session, services.log, services.keyring, submission, code, now())
 
 
 def _look(services: Services, job_id: str) -> Job:

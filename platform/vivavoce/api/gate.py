@@ -6,8 +6,6 @@ checked by each route through `allowed`; a test goes over all routes and sees th
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,24 +17,32 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
+from vivavoce.api.counting import Counted
 from vivavoce.api.keys import find_key, well_formed
 from vivavoce.api.problems import Problem, answer, unavailable
+from vivavoce.api.refusals import Refusals
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here, Services, now
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.errors import LogUnavailable
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.errors import LinkRefused
+from vivavoce.consent.invitations import open_invitation
 from vivavoce.consent.links import open_link
+from vivavoce.console.pages import CONSOLE
 
 GUARDED = "/v1/"
 PUBLIC = "/detect"
 """For everybody, without a key; only the size of what is sent is watched here."""
 LINKED = "/subject/"
 """For speakers, who come by a link and have no account."""
+INVITED = "/speak/"
+"""For speakers who are invited to consent, and have no account either."""
+_WATCHED = (GUARDED, PUBLIC, LINKED, INVITED, CONSOLE)
 _ELEVENLABS_ROUTES = ("/v1/speech-to-speech/", "/v1/voice-changer/", "/v1/text-to-speech/")
 
 
@@ -72,19 +78,23 @@ class Gate:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._requests = RateLimitItemPerMinute(services.settings.requests_per_minute)
         self._refusals = RateLimitItemPerMinute(services.settings.refusals_per_minute)
+        self._refused = Refusals(services)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Let a request through with its `caller`, or answer it here."""
-        if scope["type"] != "http" or not scope["path"].startswith((GUARDED, PUBLIC, LINKED)):
+        if scope["type"] != "http" or not scope["path"].startswith(_WATCHED):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
+        send = self._told(scope, send)
         try:
             self._measure(request)
             if scope["path"].startswith(GUARDED):
                 scope.setdefault("state", {})["caller"] = await self._recognise(request)
             elif scope["path"].startswith(LINKED):
-                scope.setdefault("state", {})["speaker"] = await self._welcome(request)
+                scope.setdefault("state", {})["speaker"] = await self._welcome(request, LINKED)
+            elif scope["path"].startswith(INVITED):
+                await self._welcome(request, INVITED)
         except Problem as problem:
             await answer(request, problem)(scope, receive, send)
         except (LogUnavailable, OperationalError, PoolTimeout) as error:
@@ -115,6 +125,17 @@ class Gate:
 
         return counted
 
+    def _told(self, scope: Connection, send: Send) -> Send:
+        """Say in every answer to somebody whose requests are counted how much is left to them."""
+
+        async def told(message: Message) -> None:
+            counted = scope.get("state", {}).get("counted")
+            if message["type"] == "http.response.start" and counted is not None:
+                MutableHeaders(scope=message).update(counted.headers())
+            await send(message)
+
+        return told
+
     def _too_large(self) -> Problem:
         limit = self._services.settings.max_body_bytes
         return Problem(413, "body_too_large", f"The body is larger than {limit} bytes.")
@@ -125,40 +146,51 @@ class Gate:
         caller, reason = await run_in_threadpool(self._look_up, token)
         if caller is None:
             self._limiter.hit(self._refusals, "refused", address)
-            await run_in_threadpool(self._refuse, request, token, reason)
+            await run_in_threadpool(self._refused.log, _area(request), token, reason)
             detail = (
                 "This needs an API key: Authorization: Bearer vv_..." if token is None else "This key is not valid."
             )
             raise Problem(401, "invalid_api_key", detail, headers={"WWW-Authenticate": "Bearer"})
-        if not self._limiter.hit(self._requests, "key", caller.key_id):
-            raise self._too_many(self._requests, "key", caller.key_id)
+        request.state.counted = Counted(self._limiter, self._requests, "key", caller.key_id)
+        request.state.charge = self._charge
+        self._charge(caller.key_id, 1)
         return caller
+
+    def _charge(self, key_id: str, requests: int) -> None:
+        # Asked first: a hit that is too much would count, and shut the key out for the rest of the minute.
+        if not self._limiter.test(self._requests, "key", key_id, cost=requests) or not self._limiter.hit(
+            self._requests, "key", key_id, cost=requests
+        ):
+            raise Counted(self._limiter, self._requests, "key", key_id).too_many()
 
     def _require_patience(self, request: Request) -> str:
         """Give the address of who asks, unless it has been refused too often."""
         address = request.client.host if request.client else "unknown"
         # Tested first and counted only on refusal: guessing is slowed down, working keys are not.
         if not self._limiter.test(self._refusals, "refused", address):
-            raise self._too_many(self._refusals, "refused", address)
+            raise Counted(self._limiter, self._refusals, "refused", address).too_many()
         return address
 
-    async def _welcome(self, request: Request) -> Speaker:
+    async def _welcome(self, request: Request, prefix: str) -> Speaker | None:
+        """Let in who comes by a token in the address; an invited person is no subject yet."""
         address = self._require_patience(request)
-        token = request.url.path.removeprefix(LINKED).partition("/")[0]
+        token = request.url.path.removeprefix(prefix).partition("/")[0]
         try:
-            speaker = await run_in_threadpool(self._follow, token)
+            opened, speaker = await run_in_threadpool(self._follow, prefix, token)
         except LinkRefused as refusal:
             self._limiter.hit(self._refusals, "refused", address)
-            await run_in_threadpool(self._refuse, request, None, refusal.code)
+            await run_in_threadpool(self._refused.log, _area(request), None, refusal.code)
             raise Problem(404, "link_not_valid", refusal.detail) from refusal
-        if not self._limiter.hit(self._requests, "link", speaker.link_id):
-            raise self._too_many(self._requests, "link", speaker.link_id)
+        request.state.counted = Counted(self._limiter, self._requests, "link", opened)
+        request.state.counted.hit()
         return speaker
 
-    def _follow(self, token: str) -> Speaker:
+    def _follow(self, prefix: str, token: str) -> tuple[str, Speaker | None]:
         with self._services.database.read() as session:
+            if prefix == INVITED:
+                return open_invitation(session, self._services.keyring, token, now()).id, None
             link = open_link(session, self._services.keyring, token, now())
-        return Speaker(link.id, link.subject_id, link.tenant_id)
+        return link.id, Speaker(link.id, link.subject_id, link.tenant_id)
 
     def _look_up(self, token: str | None) -> tuple[Caller | None, str]:
         if token is None:
@@ -173,23 +205,10 @@ class Gate:
             return None, "key_revoked"
         return Caller(row.id, row.tenant_id, frozenset(row.scopes)), ""
 
-    def _refuse(self, request: Request, token: str | None, reason: str) -> None:
-        facts = {"reason": reason, "area": _area(request)}
-        with self._services.database.write() as session:
-            known = find_key(session, self._services.keyring, token) if token else None
-            refs = {"key": known.id} if known else {}
-            tenant_id = known.tenant_id if known else None
-            self._services.log.append(session, Entry(Tag.AUTH_REFUSE, tenant_id, "anonymous", refs, facts))
-
-    def _too_many(self, limit: RateLimitItemPerMinute, *identifiers: str) -> Problem:
-        wait = self._limiter.get_window_stats(limit, *identifiers).reset_time - time.time()
-        seconds = str(max(1, math.ceil(wait)))
-        return Problem(429, "rate_limited", f"Too many requests; wait {seconds} s.", headers={"Retry-After": seconds})
-
 
 _AREAS = (
-    *("/v1/audio/", "/v1/speech-to-speech/", "/v1/watermark/", "/v1/jobs/", "/v1/audit/", "/v1/outputs/"),
-    *("/v1/consents/", "/v1/reviews", "/v1/protected-voices", LINKED),
+    *("/v1/audio/", *_ELEVENLABS_ROUTES, "/v1/watermark/", "/v1/jobs/", "/v1/audit/", "/v1/outputs/"),
+    *("/v1/consents", "/v1/reviews", "/v1/usage", "/v1/webhooks", "/v1/batches", LINKED, INVITED),
 )
 
 
@@ -235,6 +254,12 @@ def _speaker(request: Request) -> Speaker:
 
 BySpeaker = Annotated[Speaker, Depends(_speaker)]
 """Parameter of a route that a speaker reaches by their link."""
+
+
+def charge(request: Request, requests: int) -> None:
+    """Count a request as so many more; raises `Problem` (429) if they are not left to its key."""
+    if requests:
+        request.state.charge(request.state.caller.key_id, requests)
 
 
 def require_scope(services: Services, caller: Caller, scope: Scope) -> None:

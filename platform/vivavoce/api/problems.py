@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Literal, get_args
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from vivavoce.audit.errors import LogUnavailable, NoSuchProof
 from vivavoce.consent.errors import ConsentInvalid, ConsentRefused, LinkRefused
+from vivavoce.console.pages import CONSOLE, HEADERS, page
 from vivavoce.ledger.errors import ObjectStoreUnavailable
 from vivavoce.policy.errors import PolicyRefused
 from vivavoce.release.errors import ReleaseRefused
@@ -28,8 +29,14 @@ from vivavoce.sound import SoundCode, SoundError
 _OPENAI_ROUTES = "/v1/audio/"
 _log = structlog.get_logger("vivavoce.api")
 
-_NOT_FOUND = {"unknown_subject", "link_unknown", "unknown_voice", "unknown_consent", "unknown_output", "voice_deleted"}
-_CONFLICT = {"already_renewed", "idempotency_key_reused", "idempotency_key_in_use"}
+_NOT_FOUND = {
+    *("unknown_subject", "link_unknown", "unknown_voice", "unknown_consent", "unknown_output", "voice_deleted"),
+    *("unknown_challenge", "unknown_review", "unknown_webhook"),
+}
+_CONFLICT = {
+    *("already_renewed", "idempotency_key_reused", "idempotency_key_in_use"),
+    *("challenge_used", "challenge_expired", "review_decided", "job_not_retryable", "too_many_webhooks"),
+}
 _UNFIT = {"mark_not_found", "mark_identity_taken", "mark_too_short", "mark_silent", "nothing_to_release"}
 _SOUND = set(get_args(SoundCode))
 _UNAVAILABLE = {
@@ -111,9 +118,13 @@ class Problem(HTTPException):
         self.field = field
 
 
-def answer(request: Request, problem: Problem) -> JSONResponse:
-    """Shape a problem for the route that was asked."""
+def answer(request: Request, problem: Problem) -> Response:
+    """Shape a problem for the route that was asked; people at the console get a page."""
     status = problem.status_code
+    request.state.problem = problem.code
+    if request.url.path.startswith(CONSOLE):
+        title, headers = HTTPStatus(status).phrase, HEADERS | dict(problem.headers or {})
+        return page("refused.html", status, headers=headers, title=title, detail=problem.detail)
     if request.url.path.startswith(_OPENAI_ROUTES):
         kind = "server_error" if status >= 500 else "invalid_request_error"
         error = {"message": problem.detail, "type": kind, "param": problem.field, "code": problem.code}
@@ -130,7 +141,7 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
     return JSONResponse(body, status, problem.headers, media_type="application/problem+json")
 
 
-def unavailable(request: Request, error: Exception) -> JSONResponse:
+def unavailable(request: Request, error: Exception) -> Response:
     """Answer that something which every request needs is away, and record what it was."""
     code, detail = next(said for kind, said in _UNAVAILABLE.items() if isinstance(error, kind))
     _log.error(code, error=type(error).__name__)
@@ -164,7 +175,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Response:
     if isinstance(error, Problem):
         return answer(request, error)
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
@@ -172,7 +183,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     return answer(request, Problem(error.status_code, code, str(error.detail), headers=error.headers))
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
@@ -186,21 +197,21 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return answer(request, Problem(invalid_status(request), "invalid_request", detail, field=field))
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)  # noqa: S101 - registered for these types
     otherwise = 403 if isinstance(error, ConsentRefused | ReleaseRefused) else invalid_status(request)
     return answer(request, Problem(_refusal_status(error.code, otherwise), error.code, error.detail))
 
 
-async def _no_proof(request: Request, error: Exception) -> JSONResponse:
+async def _no_proof(request: Request, error: Exception) -> Response:
     return answer(request, Problem(404, "no_such_proof", str(error)))
 
 
-async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+async def _unavailable(request: Request, error: Exception) -> Response:
     return unavailable(request, error)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("unexpected_error", error=type(error).__name__)
     return answer(request, Problem(500, "internal_error", "Something broke on our side; it has been recorded."))
 

@@ -16,5 +16,6 @@ class Scope(StrEnum):
     CONVERSION = "conversion"
     DETECT = "detect"
     JOBS_READ = "jobs:read"
+    WEBHOOKS = "webhooks"
     AUDIT_READ = "audit:read"
     ADMIN = "admin"

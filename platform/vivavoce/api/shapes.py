@@ -9,7 +9,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vivavoce.ledger.tables import Consent, Job, JobKind, JobStatus, Operation, Voice
+from vivavoce.ledger.queue import Outlook
+from vivavoce.ledger.tables import Consent, Job, JobKind, JobStage, JobStatus, Operation, Voice
 from vivavoce.sound import Format
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -17,6 +18,9 @@ Item = TypeVar("Item", bound=BaseModel)
 After = Annotated[str | None, Query(pattern=r"^[a-z]{2,6}_[0-9a-z]{26}$", description="Id of the last item seen.")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="The same seed and request give the same sound.")]
+Language = Annotated[str, Field(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8}){0,3}$", description="BCP 47 tag.")]
+Territory = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 code of where it will be used.")]
+Commercial = Annotated[bool, Field(description="Whether it will earn money.")]
 OutputFormat = Annotated[
     Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "wav_24000", "pcm_24000"],
     Query(description="Ours, or ElevenLabs' names of those that are exactly what is made here: 24 kHz."),
@@ -82,6 +86,8 @@ class VoiceView(BaseModel):
     name: str
     type: Literal["audio_sample"] = "audio_sample"
     consent: str
+    standing: str
+    """`checking` until its first use, when its speaker is compared; then `ready`, `review` or `refused`."""
 
 
 class Deleted(BaseModel):
@@ -180,6 +186,12 @@ class JobView(BaseModel):
     purpose: str | None
     format: str | None
     attempts: int
+    stage: JobStage | None
+    """How far the worker has come with a running job."""
+    queue_position: int | None
+    """Place among the jobs that wait, 1 for the next; none once begun."""
+    estimated_seconds: float | None
+    """Until the job's end, judged by jobs that were finished lately; none before there are any."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -216,13 +228,16 @@ def consent_view(consent: Consent, status: str, name: str | None) -> ConsentView
 def voice_view(voice: Voice) -> VoiceView:
     """Show a voice."""
     created = int(voice.created_at.timestamp())
-    return VoiceView(id=voice.id, name=voice.name, consent=voice.consent_id, created_at=created)
+    return VoiceView(
+        id=voice.id, name=voice.name, consent=voice.consent_id, standing=voice.standing, created_at=created
+    )
 
 
-def job_view(job: Job, detection: DetectionView | None, output_id: str | None) -> JobView:
+def job_view(job: Job, outlook: Outlook, detection: DetectionView | None, output_id: str | None) -> JobView:
     """Show a job.
 
     Args:
+        outlook: What its tenant can expect.
         detection: What a detection found, as its caller may see it.
         output_id: The sound that the job made.
     """
@@ -236,6 +251,9 @@ def job_view(job: Job, detection: DetectionView | None, output_id: str | None) -
         purpose=job.purpose,
         format=job.format,
         attempts=job.attempt,
+        stage=None if job.stage is None else JobStage(job.stage),
+        queue_position=outlook.position,
+        estimated_seconds=outlook.seconds,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

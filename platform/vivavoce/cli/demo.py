@@ -27,7 +27,7 @@ REQUEST_SECONDS = 240
 EDIT_SPEED, EDIT_BITS_PER_SECOND = 1.05, 32_000
 TEXT = "He might even have been made amiable himself."
 WEAKNESS = (
-    "The voice model in this package is small and was trained for two hours on a CPU, so that the path is real. "
+    "The voice model in this package is small and was trained for a few hours on a CPU, so that the path is real. "
     "Do not expect intelligible words; its model card says what it is (model/vivavoce/model/weights/mini)."
 )
 

@@ -8,14 +8,13 @@ from sqlalchemy import func, select
 
 from vivavoce.api.keys import create_key, create_tenant
 from vivavoce.api.scopes import Scope
+from vivavoce.audit.installation import OPERATOR
 from vivavoce.audit.log import Log
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.schema import upgrade
 from vivavoce.ledger.settings import CoreSettings
 from vivavoce.ledger.tables import ApiKey, AuditLeaf
-
-_ACTOR = "operator"
 
 
 def prepare(settings: CoreSettings) -> str | None:
@@ -44,8 +43,8 @@ def _first_key(database: Database, log: Log, keyring: KeyRing) -> str | None:
     with database.write() as session:
         if session.scalar(select(func.count()).select_from(ApiKey)):
             return None
-        tenant = create_tenant(session, log, "default", now, _ACTOR)
+        tenant = create_tenant(session, log, "default", now, OPERATOR)
         _, token = create_key(
-            session, log, keyring, tenant_id=tenant.id, name="first key", scopes=Scope, now=now, actor=_ACTOR
+            session, log, keyring, tenant_id=tenant.id, name="first key", scopes=Scope, now=now, actor=OPERATOR
         )
         return token

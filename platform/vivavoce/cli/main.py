@@ -18,7 +18,12 @@ BAD_SETTINGS = 2
 """Exit status where settings are wrong, as where options are: starting again would not help."""
 
 # Imported names that differ from their distribution's.
-_DISTRIBUTIONS = {"multipart": "python-multipart", "starlette": "fastapi", "omegaconf": "audioseal"}
+_DISTRIBUTIONS = {
+    "multipart": "python-multipart",
+    "starlette": "fastapi",
+    "omegaconf": "audioseal",
+    "opentelemetry": "opentelemetry-sdk",
+}
 _err = Console(stderr=True, soft_wrap=True)
 
 

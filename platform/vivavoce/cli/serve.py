@@ -8,7 +8,6 @@ from typing import Annotated
 
 import structlog
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +17,7 @@ from vivavoce.cli.first_run import prepare
 from vivavoce.cli.main import BAD_SETTINGS
 from vivavoce.cli.supervisor import Supervisor
 from vivavoce.ledger.errors import LedgerError
+from vivavoce.ledger.tracing import export_traces
 from vivavoce.settings import ApiSettings
 
 _out = Console(soft_wrap=True, highlight=False)
@@ -30,17 +30,16 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Run a worker on this machine too.")] = True,
 ) -> None:
     """Run the API and a local worker until stopped. The first start prints the first API key."""
-    # Here, not above: an overview of the commands needs no web server.
+    settings = ApiSettings()
+    # Here, not above: an overview of the commands needs no web server, and wrong settings are told at once.
     import uvicorn
 
     from vivavoce.api.app import create_app
 
     try:
-        settings = ApiSettings()
+        export_traces("vivavoce-api")
         first_key = prepare(settings)
         application = create_app(settings)
-    except ValidationError:
-        raise  # is a ValueError, and told in one place for all commands
     except (LedgerError, AuditError, SQLAlchemyError, ValueError, OSError) as error:
         _err.print(f"[bold red]Cannot start:[/] {escape(str(error))}")
         raise typer.Exit(BAD_SETTINGS) from error

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+CONSOLE = "/console"
+"""Where operators work, who have an account."""
 
 _HERE = Path(__file__).parent
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -16,7 +21,7 @@ ASSETS = {path.name: (path.read_text(encoding="utf-8"), _TYPES[path.suffix]) for
 HEADERS = {
     # No inline script or style anywhere, nothing from elsewhere, and nobody may put a page into theirs.
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; media-src blob:; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
@@ -31,8 +36,22 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_templates.filters["moment"] = lambda time: f"{time:%Y-%m-%d %H:%M:%S}"
+_templates.filters["lasting"] = lambda span: f"{span.days} d" if span.days else str(span).partition(".")[0]
+_templates.filters["words"] = lambda name: name.replace("_", " ")
 
 
-def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401 - whatever a template shows
+def browses(request: Request) -> bool:
+    """Whether an answer is for a person at a browser, and not for a program."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def page(
+    template: str,
+    status: int = 200,
+    *,
+    headers: Mapping[str, str] = HEADERS,
+    **values: Any,  # noqa: ANN401 - whatever a template shows
+) -> HTMLResponse:
     """Render a template of this package."""
-    return HTMLResponse(_templates.get_template(template).render(**values), status, HEADERS)
+    return HTMLResponse(_templates.get_template(template).render(**values), status, headers)

@@ -19,8 +19,7 @@ from vivavoce.api.services import Here, Services
 from vivavoce.api.shapes import FormBody
 from vivavoce.audit.documents import Keys
 from vivavoce.audit.errors import DocumentBroken
-from vivavoce.console.pages import ASSETS, HEADERS, page
-from vivavoce.console.report_pdf import report_pdf
+from vivavoce.console.pages import ASSETS, HEADERS, browses, page
 from vivavoce.console.strangers import Patience, examine
 from vivavoce.console.waveform import waveform
 from vivavoce.provenance.report import MEANINGS, Report, check_report, rows
@@ -53,7 +52,7 @@ async def look(
     form: Annotated[PublicForm, Form(media_type="multipart/form-data")], request: Request, here: Here
 ) -> Response:
     """Look for our mark and our manifest in a sound, without a key; a browser gets a page, others the signed report."""
-    browser = "text/html" in request.headers.get("accept", "")
+    browser = browses(request)
     try:
         _patience(request).spend(request)
         sound, signed = await examine(here, request, await run_in_threadpool(form.file.file.read))
@@ -76,6 +75,9 @@ async def look(
 @router.post(PUBLIC + "/report.pdf", include_in_schema=False)
 def as_pdf(form: Annotated[ReportForm, Form()], here: Here) -> Response:
     """Make a PDF of a report that was signed here."""
+    # Here, not above: the API starts sooner without what draws pages.
+    from vivavoce.console.report_pdf import report_pdf
+
     report = _checked(here, form.report)
     headers = _attached(f"{report.report_id}.pdf")
     # door: a report's words and rectangles, and no sound

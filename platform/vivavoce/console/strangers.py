@@ -13,6 +13,7 @@ from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from vivavoce.api.counting import Counted
 from vivavoce.api.flow import checked_sound, finished, submit
 from vivavoce.api.problems import Problem, job_problem
 from vivavoce.api.services import Services, now
@@ -21,6 +22,8 @@ from vivavoce.audit.tags import Tag
 from vivavoce.ledger.tables import ApiKey, Job, JobKind, JobStatus, Tenant
 from vivavoce.policy.requests import Submission
 from vivavoce.provenance.report import issue_report
+from vivavoce.release.deletion import delete_doomed
+from vivavoce.release.retention import forget_upload
 from vivavoce.sound import MIN_MARKED_SECONDS, Sound
 
 TENANT, KEY = f"ten_{'0' * 26}", f"key_{'0' * 26}"
@@ -42,10 +45,10 @@ class Patience:
     def spend(self, request: Request) -> None:
         """Count a request; raises `Problem` (429) where its address has asked too often."""
         self.require_open()
-        address = request.client.host if request.client else "unknown"
-        if self._limit is not None and not self._limiter.hit(self._limit, address):
-            headers = {"Retry-After": "60", "X-RateLimit-Limit": str(self._limit.amount)}
-            raise Problem(429, "rate_limited", "Too many sounds from this address; wait a minute.", headers=headers)
+        if self._limit is not None:
+            address = request.client.host if request.client else "unknown"
+            request.state.counted = Counted(self._limiter, self._limit, address)
+            request.state.counted.hit()
 
 
 async def examine(services: Services, request: Request, data: bytes) -> tuple[Sound, str]:
@@ -118,11 +121,7 @@ def _report(services: Services, job: Job, data: bytes) -> str:
 
 def _forget(services: Services, job_id: str) -> None:
     """Delete the file, the request and the finding; the job's row and the log keep that there was one."""
+    moment = now()
     with services.database.write() as session:
-        job = session.get_one(Job, job_id)
-        places = (job.request_key, job.input_key)
-        if JobStatus(job.status).final:
-            job.result = None
-    for place in places:
-        if place is not None:
-            services.store.delete(place)
+        forget_upload(session, session.get_one(Job, job_id), moment)
+    delete_doomed(services.database, services.store, services.log, "public")

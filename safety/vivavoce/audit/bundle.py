@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -24,8 +25,9 @@ from sqlalchemy.orm import Session
 from vivavoce.audit import merkle
 from vivavoce.audit.entries import place_and_time
 from vivavoce.audit.errors import BundleBroken, NoteInvalid
+from vivavoce.audit.key_chain import KeyChain
 from vivavoce.audit.log import Log
-from vivavoce.audit.notes import Checkpoint, Verifier
+from vivavoce.audit.notes import Checkpoint, Verifier, read_checkpoint, split
 from vivavoce.ledger.tables import AuditCheckpoint, AuditLeaf, AuditNode
 
 VERSION = 1
@@ -100,16 +102,16 @@ def verify_bundle(path: Path, public_key: str | None = None, progress: Progress 
             verifier = own if public_key is None else Verifier.parse(public_key)
         except NoteInvalid as error:
             raise BundleBroken("public key", str(error)) from error
-        if str(own) != str(verifier):
-            raise BundleBroken("public key", f"the bundle is signed by {own}, not by {verifier}")
-        return _Check(verifier, size, progress).run(lines)
+        return _Check(verifier, own, size, progress).run(lines)
 
 
 class _Check:
     """One pass over a bundle's lines, with the place where it is."""
 
-    def __init__(self, verifier: Verifier, size: int, progress: Progress) -> None:
+    def __init__(self, verifier: Verifier, own: Verifier, size: int, progress: Progress) -> None:
         self._verifier = verifier
+        self._own = own
+        self._chain = KeyChain(verifier)
         self._size = size
         self._progress = progress
         self._tree = merkle.Frontier()
@@ -124,13 +126,14 @@ class _Check:
             for number, line in lines:
                 self._line(number, line)
             head = self._end()
+            self._signed()
         except BundleBroken as later:
             # What was suspected before stands further ahead in the file.
             raise self._suspect or later from None
         if self._suspect:
             raise self._suspect
         self._progress(self._size, self._size)
-        return Verified(self._size, head.root, self._checkpoints, str(self._verifier), self._last_time)
+        return Verified(self._size, head.root, self._checkpoints, str(self._own), self._last_time)
 
     def _line(self, number: int, line: dict[str, object]) -> None:
         if set(line) == {"leaf", "data", "hash", "nodes"}:
@@ -141,6 +144,15 @@ class _Check:
             self._checkpoint(str(line["checkpoint"]))
         else:
             raise BundleBroken(f"line {number}", "neither a leaf nor a checkpoint")
+
+    def _signed(self) -> None:
+        """Ask who signed the heads, now that all entries which may name keys are read."""
+        if self._own not in self._chain.known():
+            raise BundleBroken("public key", f"the bundle is signed by {self._own}, not by {self._verifier}")
+        unsigned = self._chain.unsigned()
+        if unsigned is not None:
+            size, reason = unsigned
+            raise BundleBroken(f"checkpoint of size {size}", reason)
 
     def _end(self) -> Checkpoint:
         if self._tree.size != self._size:
@@ -175,6 +187,8 @@ class _Check:
         except ValueError:
             self._suspect = self._suspect or BundleBroken(place, "its data is not an entry")
             return
+        with suppress(ValueError, KeyError, TypeError, AttributeError, NoteInvalid):  # what names no key names none
+            self._chain.entry(index, data)
         if says_index != index:
             reason = f"it says that it is leaf {says_index}: leaves were exchanged, removed or put in"
             self._suspect = self._suspect or BundleBroken(place, reason)
@@ -183,7 +197,9 @@ class _Check:
         size = self._tree.size
         place = f"checkpoint of size {size}"
         try:
-            head = Checkpoint.open(note, self._verifier)
+            head = read_checkpoint(split(note)[0])
+            if head.size != size or head.root != self._tree.root():
+                Checkpoint.open(note, self._own, *self._chain.known())  # or else the head is what was changed
         except NoteInvalid as error:
             raise BundleBroken(place, str(error)) from error
         if head.size > size:
@@ -194,6 +210,7 @@ class _Check:
             # The hashes recorded with the leaves may have said where; a forger who redid them all leaves a range.
             where = f"leaves {self._proven} to {size - 1}" if size else place
             raise BundleBroken(where, f"root mismatch: these are not what was signed at size {size}")
+        self._chain.head(note, size)
         self._proven, self._head = size, head
         self._checkpoints += 1
 

@@ -105,7 +105,7 @@ def publish(
         with database.read() as session, _bar("Publishing") as report:
             write_tiles(session, log, note, folder, report)
         database.close()
-    _out.print(f"{Checkpoint.open(note, log.verifier).size:,} leaves published in {folder}", markup=False)
+    _out.print(f"{Checkpoint.open(note, *log.verifiers).size:,} leaves published in {folder}", markup=False)
 
 
 @app.command()
@@ -160,7 +160,7 @@ def submit(
     if len(signed) < len(known):
         _err.print(f"[bold red]Failed:[/] only {len(signed)} of {len(known)} keys have cosigned")
         raise typer.Exit(1)
-    _out.print(f"cosigned by {len(signed)} keys at size {Checkpoint.open(note, log.verifier).size:,}", markup=False)
+    _out.print(f"cosigned by {len(signed)} keys at size {Checkpoint.open(note, *log.verifiers).size:,}", markup=False)
 
 
 @app.command()
@@ -203,7 +203,7 @@ def _sign(database: Database, log: Log) -> tuple[int, LogBroken | None]:
     try:
         with database.write() as session:
             log.append(session, _EXPORT)
-            return Checkpoint.open(log.checkpoint(session), log.verifier).size, None
+            return Checkpoint.open(log.checkpoint(session), *log.verifiers).size, None
     except LogBroken as error:
         with database.read() as session:
             return log.size(session), error

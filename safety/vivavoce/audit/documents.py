@@ -16,8 +16,6 @@ from typing import Any
 
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
@@ -28,7 +26,7 @@ from vivavoce.audit import merkle
 from vivavoce.audit.errors import DocumentBroken, NoteInvalid
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint, Verifier
-from vivavoce.ledger.keys import KeyRing
+from vivavoce.ledger.keys import KeyRing, document_signer
 from vivavoce.ledger.tables import AuditLeaf
 
 ALGORITHM = "Ed25519"
@@ -76,31 +74,40 @@ class Keys:
 
     log: Verifier
     documents: Verifier
+    others: tuple[tuple[Verifier, Verifier], ...] = ()
+    """Pairs of the same installation that earlier documents are signed with, or later ones will be."""
+
+    @property
+    def pairs(self) -> tuple[tuple[Verifier, Verifier], ...]:
+        """All pairs, the one that is used now first."""
+        return ((self.log, self.documents), *self.others)
 
     def __str__(self) -> str:
-        return f"{self.log}\n{self.documents}\n"
+        return "".join(f"{log}\n{documents}\n" for log, documents in self.pairs)
 
     @classmethod
     def of(cls, keyring: KeyRing, origin: str) -> Keys:
         """Give an installation's keys; `origin` is its log's name."""
-        return cls(Verifier(origin, keyring.log_verifier), Verifier(origin + _NAME, signer(keyring).public_key()))
+        pairs = [(Verifier(origin, log), Verifier(origin + _NAME, own)) for log, own in keyring.log_verifiers]
+        return cls(*pairs[0], tuple(pairs[1:]))
 
     @classmethod
     def parse(cls, text: str) -> Keys:
         """Read what `str` gives; raises `NoteInvalid`."""
-        lines = text.split()
-        if len(lines) != len(("log", "documents")):
-            raise NoteInvalid("a key file has two lines: the log's key and the documents' key")
-        log, documents = (Verifier.parse(line) for line in lines)
-        if documents.name != log.name + _NAME:
-            raise NoteInvalid(f"the second key is not named {log.name}{_NAME}")
-        return cls(log, documents)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lines or len(lines) % 2:
+            raise NoteInvalid("a key file has two lines: the log's key and the documents' key; and two for each other")
+        keys = [Verifier.parse(line) for line in lines]
+        pairs = list(zip(keys[::2], keys[1::2], strict=True))
+        for log, documents in pairs:
+            if documents.name != log.name + _NAME or log.name != keys[0].name:
+                raise NoteInvalid(f"keys of another name than {keys[0].name} and {keys[0].name}{_NAME}")
+        return cls(*pairs[0], tuple(pairs[1:]))
 
 
 def signer(keyring: KeyRing) -> Ed25519PrivateKey:
-    """Derive the documents' signing key (RFC 5869)."""
-    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"vivavoce consent receipt 1")
-    return Ed25519PrivateKey.from_private_bytes(derive.derive(keyring.log_signer.private_bytes_raw()))
+    """Give the documents' signing key."""
+    return document_signer(keyring.log_signer)
 
 
 def header(key: Verifier, kind: Kind) -> dict[str, str]:
@@ -135,15 +142,22 @@ def open_signed(data: bytes, kind: Kind, keys: Keys) -> dict[str, Any]:
     said, signature = file[kind], file["signature"]
     if not isinstance(said, dict) or not isinstance(signature, str):
         raise DocumentBroken("file", f"not a {kind} and its signature")
+    for _, documents in keys.pairs:
+        headers = _headers(said, signature, documents)
+        if headers == header(documents, kind):
+            return said
+        if headers is not None:
+            raise DocumentBroken("signature", f"signed, but not as a {kind}")
+    raise DocumentBroken("signature", f"not signed by {keys.documents.name}, or altered since")
+
+
+def _headers(said: dict[str, Any], signature: str, documents: Verifier) -> dict[str, Any] | None:
+    """Give the header of a signature by this key; None where it is not by it."""
     try:
-        key = OKPKey.import_key(keys.documents.key)
-        opened = jws.deserialize_compact(signature, key, [ALGORITHM], payload=rfc8785.dumps(said))
-        headers = opened.headers()
-    except (JoseError, ValueError, TypeError, RecursionError) as error:
-        raise DocumentBroken("signature", f"not signed by {keys.documents.name}, or altered since") from error
-    if headers != header(keys.documents, kind):
-        raise DocumentBroken("signature", f"signed, but not as a {kind}")
-    return said
+        key = OKPKey.import_key(documents.key)
+        return dict(jws.deserialize_compact(signature, key, [ALGORITHM], payload=rfc8785.dumps(said)).headers())
+    except (JoseError, ValueError, TypeError, RecursionError):
+        return None
 
 
 def evidence(session: Session, log: Log, indices: Sequence[int]) -> LogEvidence:
@@ -153,7 +167,7 @@ def evidence(session: Session, log: Log, indices: Sequence[int]) -> LogEvidence:
         LogUnavailable, LogBroken: As `Log.checkpoint`.
     """
     note = log.checkpoint(session)
-    size = Checkpoint.open(note, log.verifier).size
+    size = Checkpoint.open(note, *log.verifiers).size
     entries = tuple(
         Logged(
             index=index,
@@ -172,7 +186,7 @@ def proven(claimed: LogEvidence, keys: Keys) -> tuple[int, list[dict[str, Any]]]
         DocumentBroken: Names what is wrong.
     """
     try:
-        head = Checkpoint.open(claimed.checkpoint, keys.log)
+        head = Checkpoint.open(claimed.checkpoint, *(log for log, _ in keys.pairs))
     except NoteInvalid as error:
         raise DocumentBroken("checkpoint", str(error)) from error
     leaves = []

@@ -32,7 +32,8 @@ class Entry:
 
     Attributes:
         tenant_id: Whose doing it is; None for the operator and for strangers.
-        actor: Who did it: `key_...`, `subject`, `subject:<link>`, `operator`, `worker:<name>`, `anonymous`.
+        actor: Who did it: `key_...`, `subject`, `subject:<link>`, `operator`, `operator:<account>`, `worker:<name>`,
+            `anonymous`.
         refs: Identifiers of the things concerned, by kind: `{"job": "job_...", "consent": "cons_..."}`.
         facts: What was decided and measured: codes, digests, scores. Nothing personal, no text from outside.
     """

@@ -22,9 +22,9 @@ _COSIGNATURES = "log-cosignatures"
 class Heads:
     """The kept heads of one log."""
 
-    def __init__(self, objects: ObjectStore, verifier: Verifier) -> None:
+    def __init__(self, objects: ObjectStore, *verifiers: Verifier) -> None:
         self._objects = objects
-        self._verifier = verifier
+        self._verifiers = verifiers
 
     def keep(self, note: str) -> None:
         """Keep a signed head.
@@ -33,7 +33,7 @@ class Heads:
             HeadConflict: Another head of this size is kept already.
             NoteInvalid: Not signed by the log.
         """
-        head = Checkpoint.open(note, self._verifier)
+        head = Checkpoint.open(note, *self._verifiers)
         key = f"{_HEADS}/{head.size:020d}"
         if not self._objects.create(key, note.encode()) and self._read(key) != head:
             raise HeadConflict(f"another head of {head.size} leaves was signed before: the log was forked")
@@ -53,7 +53,7 @@ class Heads:
         Raises:
             NoteInvalid: A line in one of these keys' names does not verify.
         """
-        head = Checkpoint.open(note, self._verifier)
+        head = Checkpoint.open(note, *self._verifiers)
         text, _ = split(note)
         found = []
         for line in lines.splitlines(keepends=True):
@@ -68,13 +68,18 @@ class Heads:
 
     def cosigned(self, note: str) -> str:
         """Add to a note of the log all cosignatures that are kept for it."""
-        size = Checkpoint.open(note, self._verifier).size
+        size = Checkpoint.open(note, *self._verifiers).size
         kept = self._objects.list(f"{_COSIGNATURES}/{size:020d}")
         return note + "".join(self._objects.get(key).decode() for key in kept)
 
+    def last_cosigned(self) -> int | None:
+        """Give the size of the largest head that a witness has cosigned; None if none has."""
+        kept = self._objects.list(_COSIGNATURES)
+        return int(kept[-1].split("/")[1]) if kept else None
+
     def _read(self, key: str) -> Checkpoint:
         try:
-            head = Checkpoint.open(self._objects.get(key).decode(), self._verifier)
+            head = Checkpoint.open(self._objects.get(key).decode(), *self._verifiers)
         except (NoteInvalid, UnicodeDecodeError, ObjectMissing) as error:
             raise HeadConflict(f"the kept head {key} is not one of this log: {error}") from error
         if not key.endswith(f"/{head.size:020d}"):

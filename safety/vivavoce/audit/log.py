@@ -50,6 +50,9 @@ class Log:
         self._keyring = keyring
         self.origin = origin
         self.verifier = Verifier(origin, keyring.log_verifier)
+        """The key that a stranger needs for what is signed now."""
+        self.verifiers = tuple(Verifier(origin, log) for log, _ in keyring.log_verifiers)
+        """It, and those that this log's earlier heads may be signed with."""
 
     def append(
         self, session: Session, entry: Entry, personal: bytes | None = None, subject: Subject | None = None
@@ -102,7 +105,7 @@ class Log:
                 if last.size == size:
                     return last.note
             root = self.root(session, size)
-            note = Checkpoint(self.origin, size, root).sign(self._keyring.log_signer)
+            note = Checkpoint(self.origin, size, root).sign(*self._keyring.log_signers)
             session.add(AuditCheckpoint(size=size, root=root, note=note, created_at=datetime.now(UTC)))
             session.flush()
             return note
@@ -110,7 +113,7 @@ class Log:
     def signed(self, row: AuditCheckpoint) -> Checkpoint:
         """Read what a stored checkpoint's note says; raises `LogBroken` where the row says otherwise."""
         try:
-            head = Checkpoint.open(row.note, self.verifier)
+            head = Checkpoint.open(row.note, *self.verifiers)
         except NoteInvalid as error:
             raise LogBroken(f"the last checkpoint (size {row.size}) is not ours: {error}") from error
         if head.size != row.size:

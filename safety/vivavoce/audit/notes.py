@@ -94,22 +94,25 @@ class Checkpoint:
     size: int
     root: bytes
 
-    def sign(self, key: Ed25519PrivateKey) -> str:
-        """Sign as a note; the key is named like the log."""
+    def sign(self, *keys: Ed25519PrivateKey) -> str:
+        """Sign as a note, once with each key; all are named like the log, as when its key changes."""
         text = f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
-        key_id = Verifier(self.origin, key.public_key()).key_id
-        return f"{text}\n{signature_line(self.origin, key_id + key.sign(text.encode()))}"
+        blobs = [Verifier(self.origin, key.public_key()).key_id + key.sign(text.encode()) for key in keys]
+        return f"{text}\n" + "".join(signature_line(self.origin, blob) for blob in blobs)
 
     @classmethod
-    def open(cls, note: str, verifier: Verifier) -> Self:
+    def open(cls, note: str, verifier: Verifier, *former: Verifier) -> Self:
         """Check a note's signature and read its checkpoint; signatures by other keys are passed over.
 
+        Args:
+            former: Further keys of the same log, of which any will do.
+
         Raises:
-            NoteInvalid: Malformed, for another log, or without a right signature by this key.
+            NoteInvalid: Malformed, for another log, or without a right signature by one of these keys.
         """
         text, lines = split(note)
         # All of them are read: nothing malformed stands in a note that was accepted.
-        signed = [_signed(text, line, verifier) for line in lines]
+        signed = [_signed(text, line, key) for line in lines for key in (verifier, *former)]
         if not any(signed):
             raise NoteInvalid(f"not signed by {verifier.name} ({verifier.key_id.hex()})")
         found = read_checkpoint(text)

@@ -32,7 +32,7 @@ class WitnessRefused(AuditError):
 
 def open_heads(log: Log) -> Heads:
     """Open the installation's kept heads."""
-    return Heads(ObjectStore(CoreSettings().objects_url), log.verifier)
+    return Heads(ObjectStore(CoreSettings().objects_url), *log.verifiers)
 
 
 def sign_and_keep(database: Database, log: Log, heads: Heads, entry: Entry | None = None) -> str:
@@ -69,7 +69,7 @@ def find_leaf(session: Session, name: str) -> int:
 
 def prove_leaf(session: Session, log: Log, index: int, note: str) -> str:
     """Write the tlog-proof of a leaf under a note of this log; raises `NoSuchProof`."""
-    size = Checkpoint.open(note, log.verifier).size
+    size = Checkpoint.open(note, *log.verifiers).size
     path = log.inclusion(session, index, size)
     return write_proof(session.get_one(AuditLeaf, index).data, index, path, note)
 
@@ -80,7 +80,7 @@ def submit_head(session: Session, log: Log, note: str, url: str) -> str:
     Raises:
         WitnessRefused: It does not answer, or does not cosign.
     """
-    head = Checkpoint.open(note, log.verifier)
+    head = Checkpoint.open(note, *log.verifiers)
     status, answer = _post(url, write_request(0, [], note))
     if status == 409 and re.fullmatch(f"{DECIMAL}\n", answer):
         old = int(answer)

@@ -3,8 +3,11 @@
 Grammar: `subject:action`. The subject is a thing of the glossary, the action says what was done to it.
 `create`, `update`, `revoke`, `delete`, `erase`, `read`: done, in the same transaction as the change itself.
 `export`: leaves the house, as a file or as published tiles; written before the first byte of it is.
+`open`: begins to leave the house, chunk by chunk; written before the first chunk of it can be had.
 `suspend`, `lift`: a consent is put out of force for a while, and back. `decide`: a person answered a review.
+`purge`: what was recorded is deleted, because the time for which it may be kept is over.
 `refuse`: asked for and not done; the entry's facts carry the error code.
+`rotate`: a secret key of the installation is replaced, written before it is; `retire`: old ones are forgotten.
 `intent`: will be tried; written before the work begins. `outcome`: how it ended; written before any delivery.
 """
 
@@ -21,6 +24,13 @@ class Tag(StrEnum):
     KEY_CREATE = "key:create"
     KEY_REVOKE = "key:revoke"
     AUTH_REFUSE = "auth:refuse"
+    ACCOUNT_CREATE = "account:create"
+    ACCOUNT_UPDATE = "account:update"
+    LOGIN_CREATE = "login:create"
+    LOGIN_DELETE = "login:delete"
+    LEDGER_READ = "ledger:read"
+    KEY_READ = "key:read"
+    TENANT_READ = "tenant:read"
 
     CONSENT_CREATE = "consent:create"
     CONSENT_READ = "consent:read"
@@ -29,6 +39,13 @@ class Tag(StrEnum):
     CONSENT_REVOKE = "consent:revoke"
     CONSENT_SUSPEND = "consent:suspend"
     CONSENT_LIFT = "consent:lift"
+    CONSENT_PURGE = "consent:purge"
+    INVITATION_CREATE = "invitation:create"
+    CHALLENGE_CREATE = "challenge:create"
+    CHALLENGE_REFUSE = "challenge:refuse"
+    VERIFY_INTENT = "verify:intent"
+    VERIFY_OUTCOME = "verify:outcome"
+    RECORDING_READ = "recording:read"
     SUBJECT_READ = "subject:read"
     SUBJECT_EXPORT = "subject:export"
     SUBJECT_ERASE = "subject:erase"
@@ -51,6 +68,11 @@ class Tag(StrEnum):
     DETECT_INTENT = "detect:intent"
     DETECT_OUTCOME = "detect:outcome"
 
+    WEBHOOK_CREATE = "webhook:create"
+    WEBHOOK_DELETE = "webhook:delete"
+
+    STREAM_OPEN = "stream:open"
+    OUTPUT_READ = "output:read"
     OUTPUT_DELIVER = "output:deliver"
     OUTPUT_WITHHOLD = "output:withhold"
     OUTPUT_ERASE = "output:erase"
@@ -58,3 +80,6 @@ class Tag(StrEnum):
 
     LOG_READ = "log:read"
     LOG_EXPORT = "log:export"
+    LEDGER_BACKUP = "ledger:backup"
+    LEDGER_ROTATE = "ledger:rotate"
+    LEDGER_RETIRE = "ledger:retire"

@@ -36,7 +36,7 @@ def write_tiles(session: Session, log: Log, note: str, folder: Path, progress: P
         HeadConflict: The folder is of another log, of a longer one, or of a history that is not this one's.
         LogBroken: Rows are missing.
     """
-    head = Checkpoint.open(note, log.verifier)
+    head = Checkpoint.open(note, *log.verifiers)
     before = _published(session, log, head, folder)
     replace_file(folder / "log.key", f"{log.verifier}\n".encode())
     level = 0
@@ -103,7 +103,7 @@ def _published(session: Session, log: Log, head: Checkpoint, folder: Path) -> in
     if not (folder / "checkpoint").exists():
         return 0
     try:
-        old = Checkpoint.open((folder / "checkpoint").read_text(), log.verifier)
+        old = Checkpoint.open((folder / "checkpoint").read_text(), *log.verifiers)
     except (NoteInvalid, UnicodeDecodeError) as error:
         raise HeadConflict(f"{folder} is not of this log: {error}") from error
     if old.size > head.size:

@@ -82,12 +82,26 @@ class Witness:
         except (KeyRingError, ValueError, NoteInvalid) as error:
             raise WitnessBroken(f"no witness in {folder}: {error}") from error
 
-    def trust(self, log: Verifier) -> None:
-        """Begin to witness a log; raises `WitnessBroken` where its origin has another key already."""
+    def trust(self, log: Verifier, note: str | None = None) -> None:
+        """Begin to witness a log, or go on with its next key.
+
+        Args:
+            note: Head that both the key known here and the next one have signed: the old key's word for the new one.
+
+        Raises:
+            WitnessBroken: Its origin has another key already, and no such note was shown.
+        """
         with self._locked() as state:
             known = state["logs"].setdefault(log.name, {"key": str(log), "size": 0, "root": merkle.EMPTY_ROOT.hex()})
             if known["key"] != str(log):
-                raise WitnessBroken(f"{log.name} is known by another key")
+                if note is None:
+                    raise WitnessBroken(f"{log.name} is known by another key")
+                try:
+                    for key in (Verifier.parse(known["key"]), log):
+                        Checkpoint.open(note, key)
+                except NoteInvalid as error:
+                    raise WitnessBroken(f"the note does not lead from the known key to this one: {error}") from error
+                known["key"] = str(log)
             self._keep(state)
 
     def head(self, origin: str) -> Checkpoint | None:

@@ -42,11 +42,18 @@ def keys(folder: Folder) -> None:
 
 
 @app.command()
-def trust(folder: Folder, log_key: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
-    """Begin to witness the log whose key is in this file."""
+def trust(
+    folder: Folder,
+    log_key: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    note: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Head signed by the known key and this one, its next."),
+    ] = None,
+) -> None:
+    """Begin to witness the log whose key is in this file, or go on with its next key."""
     try:
         log = Verifier.parse(log_key.read_text(errors="replace"))
-        _open(folder).trust(log)
+        _open(folder).trust(log, None if note is None else note.read_text(errors="replace"))
     except AuditError as error:
         raise _failed(error) from error
     _out.print(f"witnessing {log.name}", markup=False)

@@ -14,14 +14,12 @@ from rich.markup import escape
 
 from vivavoce.audit.documents import Keys
 from vivavoce.audit.errors import AuditError, DocumentBroken, NoteInvalid
-from vivavoce.audit.log import Log
+from vivavoce.audit.installation import OPERATOR, installation
 from vivavoce.consent.errors import ConsentError
 from vivavoce.consent.receipt_check import Checked, check_receipt
 from vivavoce.consent.receipt_issue import issue_receipt
-from vivavoce.ledger.database import Database
 from vivavoce.ledger.errors import LedgerError
 from vivavoce.ledger.keys import KeyRing
-from vivavoce.ledger.schema import require_head
 from vivavoce.ledger.settings import CoreSettings
 
 app = typer.Typer(no_args_is_help=True, help="Consents: give out a receipt, and check one on any machine.")
@@ -37,15 +35,8 @@ def receipt(
 ) -> None:
     """Write the signed receipt of a consent, as it stands now. Giving it out is itself an entry of the log."""
     with _reported():
-        settings = CoreSettings()
-        # The keys first: where there are none, there is no installation, and no empty database should appear.
-        keyring = KeyRing.open(settings.keys_folder)
-        require_head(settings.database_url)
-        database = Database(settings.database_url)
-        log = Log(keyring, settings.log_origin)
-        with database.write() as session:
-            text = issue_receipt(session, log, keyring, consent, "operator", datetime.now(UTC))
-        database.close()
+        with installation() as (database, log, keyring), database.write() as session:
+            text = issue_receipt(session, log, keyring, consent, OPERATOR, datetime.now(UTC))
         output.write_text(text, encoding="utf-8")
     _out.print(f"receipt of {consent} written to {output}", markup=False)
 

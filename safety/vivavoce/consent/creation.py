@@ -17,9 +17,11 @@ from vivavoce.audit.tags import Tag
 from vivavoce.consent.claims import refuse_generated
 from vivavoce.consent.errors import ConsentInvalid
 from vivavoce.consent.names import plain_name
+from vivavoce.consent.profiles import profile_of, require_permitted
 from vivavoce.consent.scope import LONGEST_MINORS_LIFETIME, Scope
 from vivavoce.consent.statements import Statement, statement
 from vivavoce.ledger.envelope import new_subject_key, seal, unseal
+from vivavoce.ledger.errors import SealBroken
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
@@ -84,37 +86,62 @@ def create_consent(
     scope: Scope = Scope(),  # noqa: B008 - frozen
     guardian: Guardian | None = None,
     renews: Consent | None = None,
+    speaker: Subject | None = None,
+    assurance: Assurance = Assurance.ATTESTED,
 ) -> Consent:
-    """Record that a tenant attests a person's consent: the person's row and key, the sealed evidence, and a leaf.
+    """Record a person's consent: the person's row and key, the sealed evidence, and a leaf.
 
-    The consent is in force at once. Its assurance is `attested`: the tenant says who spoke; nothing has verified it.
+    An attested one is in force at once: the tenant says who spoke, and nothing has verified it. All others wait.
 
     Args:
         actor: Who records it, such as the id of an API key.
         name: The speaker's name; sealed under the subject's key.
         language: Language of the statement that was read (BCP 47).
         guardian: Who consents for a speaker who is a minor; a minor's consent lasts five years at most.
-        renews: The earlier consent of the same person, held by the caller (`renewal.renew`).
+        renews: The earlier consent of the same person, held by the caller (`standing.renew`).
+        speaker: Who is known to speak, from an earlier attempt; a new person else.
 
     Raises:
         ConsentInvalid: A name is empty, too long or not text, there is no statement in that language, or the lifetime
-            is out of range for a minor.
+            is out of range for a minor or by the tenant's compliance profile, which may refuse a purpose too.
         LogUnavailable: The log cannot be written. Nothing was recorded.
     """
     name, read = plain_name(name), statement(language)
+    _require_allowed(session, tenant_id, scope, guardian)
+    if renews is not None:
+        speaker = session.get_one(Subject, renews.subject_id)
+    subject = speaker or _new_subject(session, keyring, tenant_id, now)
+    consent = _row(subject, tenant_id, read, language, scope, assurance, recording, now)
+    consent.renews = None if renews is None else renews.id
+    consent.name_sealed = seal(keyring, subject, name.encode(), _name_place(consent.id))
+    if guardian is not None:
+        sealed = seal(keyring, subject, plain_name(guardian.name).encode(), _guardian_place(consent.id))
+        consent.guardian_sealed = sealed
+        consent.guardian_relationship, consent.guardian_assurance = guardian.relationship, guardian.assurance
+    entry, personal = _creation(consent, read, recording, actor), {"name": name, "recording_sha256": recording.sha256}
+    consent.leaf_index = log.append(session, entry, personal=json.dumps(personal).encode(), subject=subject)
+    session.add(consent)
+    session.flush()
+    place = consent.recording_key
+    put_staged(session, store, place, seal(keyring, subject, recording.data, place.encode()))
+    return consent
+
+
+def _require_allowed(session: Session, tenant_id: str, scope: Scope, guardian: Guardian | None) -> None:
     if guardian is not None and scope.lifetime > LONGEST_MINORS_LIFETIME:
         raise ConsentInvalid("lifetime_out_of_range", f"a minor's lasts {LONGEST_MINORS_LIFETIME.days} days at most")
-    if renews is None:
-        subject = _new_subject(session, keyring, tenant_id, now)
-    else:
-        subject = session.get_one(Subject, renews.subject_id)
-    consent_id = new_id("cons")
-    place = recording_key(consent_id)
-    consent = Consent(
+    require_permitted(profile_of(session, tenant_id), scope)
+
+
+def _row(
+    subject: Subject, tenant_id: str, read: Statement, language: str, scope: Scope, assurance: Assurance,
+    recording: Recording, now: datetime,
+) -> Consent:  # fmt: skip
+    attested, consent_id = assurance is Assurance.ATTESTED, new_id("cons")
+    return Consent(
         id=consent_id,
         subject_id=subject.id,
         tenant_id=tenant_id,
-        name_sealed=seal(keyring, subject, name.encode(), _name_place(consent_id)),
         statement_id=read.id,
         statement_version=read.version,
         language=language,
@@ -125,24 +152,13 @@ def create_consent(
         commercial=scope.commercial,
         valid_from=now,
         expires_at=now + scope.lifetime,
-        status=ConsentStatus.VERIFIED,
-        assurance=Assurance.ATTESTED,
-        recording_key=place,
+        status=ConsentStatus.VERIFIED if attested else ConsentStatus.PENDING,
+        assurance=assurance,
+        recording_key=recording_key(consent_id),
         recording_sha256=recording.sha256,
         created_at=now,
-        decided_at=now,
-        renews=None if renews is None else renews.id,
+        decided_at=now if attested else None,
     )
-    if guardian is not None:
-        sealed = seal(keyring, subject, plain_name(guardian.name).encode(), _guardian_place(consent_id))
-        consent.guardian_sealed = sealed
-        consent.guardian_relationship, consent.guardian_assurance = guardian.relationship, guardian.assurance
-    entry, personal = _creation(consent, read, recording, actor), {"name": name, "recording_sha256": recording.sha256}
-    consent.leaf_index = log.append(session, entry, personal=json.dumps(personal).encode(), subject=subject)
-    session.add(consent)
-    session.flush()
-    put_staged(session, store, place, seal(keyring, subject, recording.data, place.encode()))
-    return consent
 
 
 def speaker_name(session: Session, keyring: KeyRing, consent: Consent) -> str:
@@ -179,6 +195,20 @@ def rename(session: Session, log: Log, keyring: KeyRing, consent: Consent, name:
 def recording_key(consent_id: str) -> str:
     """Name the object that holds a consent's sealed recording; also what it is bound to."""
     return f"consents/{consent_id}"
+
+
+def open_recording(consent: Consent, subject: Subject, store: ObjectStore, keyring: KeyRing) -> bytes:
+    """Unseal what the speaker said to consent: the file as it was handed in.
+
+    Raises:
+        Erased: The speaker has left.
+        SealBroken: It is not the recording that was handed in.
+        ObjectMissing: It is gone.
+    """
+    data = unseal(keyring, subject, store.get(consent.recording_key), consent.recording_key.encode())
+    if hashlib.sha256(data).hexdigest() != consent.recording_sha256:
+        raise SealBroken(f"{consent.recording_key} is not the recording that was handed in")
+    return data
 
 
 def _new_subject(session: Session, keyring: KeyRing, tenant_id: str, now: datetime) -> Subject:

@@ -21,16 +21,17 @@ class ConsentInvalid(ConsentError):
     """A consent that cannot be recorded as asked.
 
     Codes: name_empty, name_too_long, name_control_characters, scope_empty, scope_malformed, lifetime_out_of_range,
-    statement_unknown, recording_is_generated.
+    purpose_refused, statement_unknown, recording_is_generated.
     """
 
 
 class ConsentRefused(ConsentError):
     """No consent covers what was asked.
 
-    Codes: unknown_consent, unknown_voice, voice_deleted, consent_pending, consent_rejected, consent_suspended,
-    consent_revoked, consent_expired, consent_erased, consent_not_yet_valid, operation_not_covered,
-    purpose_not_covered, language_not_covered.
+    Codes: unknown_consent, unknown_voice, voice_deleted, voice_review, voice_refused, consent_pending,
+    consent_rejected, consent_suspended, consent_revoked, consent_expired, consent_erased, consent_not_yet_valid,
+    operation_not_covered, purpose_not_covered, language_not_covered, territory_not_covered, commercial_not_covered,
+    assurance_too_low, purpose_refused, unknown_challenge, challenge_used, challenge_expired.
     """
 
 

@@ -7,6 +7,7 @@ speak: the signature binds voice, purpose and the digest of the very request.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +25,8 @@ TTL = timedelta(minutes=15)
 _ALGORITHM = "Ed25519"
 _HEADER = {"alg": _ALGORITHM, "typ": "vivavoce-grant"}
 _TIMES = ("issued_at", "expires_at")
+_TYPES = dict.fromkeys(_TIMES, int) | {"commercial": bool}
+_OPTIONAL = ("language", "territory")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Grant:
     purpose: str
     language: str | None
     """Language that will be spoken, where the request named it."""
+    territory: str | None
+    """Country in which it will be used, where the request named it."""
+    commercial: bool
     request_sha256: str
     issued_at: datetime
     expires_at: datetime
@@ -70,13 +76,21 @@ def read(token: str, keyring: KeyRing) -> Grant:
         GrantRefused: `grant_forged`.
     """
     try:
-        opened = jws.deserialize_compact(token, OKPKey.import_key(keyring.grant_verifier), [_ALGORITHM])
+        opened = _opened(token, keyring)
         # Equality, not membership: no other algorithm, no other kind of token, no `crit`, no key of its own.
         if opened.headers() != _HEADER:
             raise GrantRefused("grant_forged", "the token is signed, but is not a grant")
         return _from_claims(json.loads(opened.payload or b""))
     except (JoseError, ValueError, TypeError, OverflowError) as error:
         raise GrantRefused("grant_forged", "the grant's signature or form is wrong") from error
+
+
+def _opened(token: str, keyring: KeyRing) -> jws.CompactSignature:
+    *others, last = keyring.grant_verifiers
+    for key in others:
+        with suppress(JoseError):
+            return jws.deserialize_compact(token, OKPKey.import_key(key), [_ALGORITHM])
+    return jws.deserialize_compact(token, OKPKey.import_key(last), [_ALGORITHM])
 
 
 def require_match(grant: Grant, job: Job) -> None:
@@ -100,6 +114,6 @@ def _from_claims(claims: object) -> Grant:
     if not isinstance(claims, dict) or set(claims) != {field.name for field in fields(Grant)}:
         raise ValueError("not the claims of a grant")
     for name, value in claims.items():
-        if type(value) is not (int if name in _TIMES else str) and (name, value) != ("language", None):
+        if type(value) is not _TYPES.get(name, str) and not (name in _OPTIONAL and value is None):
             raise ValueError("a claim of a grant is of another type")
     return Grant(**claims | {name: datetime.fromtimestamp(claims[name], UTC) for name in _TIMES})

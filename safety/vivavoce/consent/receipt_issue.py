@@ -134,7 +134,7 @@ def _processing(consent: Consent, origin: str) -> Processing:
         storage_locations=(origin,),
         retention_period=f"until {consent.expires_at.date()} at the latest, or until the speaker is erased",
         recipient_third_parties=(),
-        withdrawal_method="tell the PII controller, who withdraws it at once by the interface of this installation",
+        withdrawal_method="by the link that the PII controller gives to the speaker, or by telling them; at once",
         privacy_rights=_RIGHTS,
     )
 

@@ -48,9 +48,9 @@ class Scope:
     languages: tuple[str, ...] = ()
     """BCP 47 tags that may be spoken; none: any language. `en` covers `en-GB`."""
     territory: tuple[str, ...] = ()
-    """Countries (ISO 3166-1) where it may be used; none: everywhere. Recorded, and for the tenant to keep to."""
+    """Countries (ISO 3166-1) where it may be used; none: everywhere. A request must name one of them."""
     commercial: bool = False
-    """Whether it may earn money. Recorded, and for the tenant to keep to."""
+    """Whether it may earn money. A request that says it will is refused otherwise."""
     lifetime: timedelta = DEFAULT_LIFETIME
 
     def __post_init__(self) -> None:

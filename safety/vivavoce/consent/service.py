@@ -17,9 +17,11 @@ from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.creation import Recording, check_recording, create_consent, speaker_name
 from vivavoce.consent.errors import ConsentRefused
+from vivavoce.consent.profiles import Profile, profile_of, weaker
 from vivavoce.consent.scope import covers_language
 from vivavoce.ledger.ids import is_id
 from vivavoce.ledger.tables import Consent, ConsentStatus, Subject, Voice
+from vivavoce.ledger.webhooks import Event, announce
 
 __all__ = [
     "Authorization",
@@ -46,6 +48,11 @@ _WHY = {
     ConsentStatus.ERASED: "the speaker has been erased",
 }
 
+_HELD = {
+    "review": "the voice sounds like somebody's who must be protected, or not like who consented; an admin decides",
+    "refused": "the voice may not be used: its clips are not of who consented, or an admin has refused it",
+}
+
 
 @dataclass(frozen=True)
 class Authorization:
@@ -56,6 +63,8 @@ class Authorization:
     subject_id: str
     assurance: str
     expires_at: datetime
+    language: str | None
+    """What will be spoken, where the request names it."""
 
 
 def find_consent(session: Session, tenant_id: str, consent_id: str) -> Consent:
@@ -106,6 +115,7 @@ def revoke(session: Session, log: Log, consent_id: str, reason: str, actor: str,
     consent.status = ConsentStatus.REVOKED
     consent.revoked_at = now
     consent.revoked_reason = reason
+    announce(session, consent.tenant_id, Event.CONSENT_REVOKED, {"consent": consent.id}, now)
     session.flush()
     return consent
 
@@ -134,12 +144,16 @@ def authorize(
     purpose: str,
     now: datetime,
     language: str | None = None,
+    territory: str | None = None,
+    commercial: bool = False,
     lock: bool = False,
 ) -> Authorization:
     """Find the consent behind a voice and check that it covers an operation for a purpose, now.
 
     Args:
         language: BCP 47 tag of what will be said, where the request names it.
+        territory: Country (ISO 3166-1) in which it will be used, where the request names it.
+        commercial: Whether it will earn money.
         lock: Keep the answer true until the transaction ends: a withdrawal then waits for it (write transactions).
 
     Raises:
@@ -150,11 +164,20 @@ def authorize(
         raise ConsentRefused("unknown_voice", "there is no such voice")
     if voice.deleted_at is not None:
         raise ConsentRefused("voice_deleted", "the voice has been deleted")
+    require_standing(voice.standing)
     consent = require_in_force(session, voice.consent_id, now, lock=lock)
     if consent.tenant_id != tenant_id:
         raise ConsentRefused("unknown_voice", "there is no such voice")
     _require_covered(consent, operation, purpose, language)
-    return Authorization(consent.id, voice.id, consent.subject_id, consent.assurance, consent.expires_at)
+    _require_bounds(consent, territory, commercial=commercial)
+    _require_permitted(profile_of(session, tenant_id), consent, purpose)
+    return Authorization(consent.id, voice.id, consent.subject_id, consent.assurance, consent.expires_at, language)
+
+
+def require_standing(standing: str) -> None:
+    """Refuse a voice that a review holds or has refused; raises `ConsentRefused`."""
+    if standing in _HELD:
+        raise ConsentRefused(f"voice_{standing}", _HELD[standing])
 
 
 def require_in_force(session: Session, consent_id: str, now: datetime, *, lock: bool = False) -> Consent:
@@ -186,3 +209,20 @@ def _require_covered(consent: Consent, operation: str, purpose: str, language: s
     if not covers_language(consent.languages, language):
         allowed = ", ".join(consent.languages)
         raise ConsentRefused("language_not_covered", f"the consent covers {allowed}, and the request must name one")
+
+
+def _require_bounds(consent: Consent, territory: str | None, *, commercial: bool) -> None:
+    if consent.territory and territory not in consent.territory:
+        allowed = ", ".join(consent.territory)
+        raise ConsentRefused("territory_not_covered", f"the consent covers {allowed}, and the request must name one")
+    if commercial and not consent.commercial:
+        raise ConsentRefused("commercial_not_covered", "the consent does not cover commercial use")
+
+
+def _require_permitted(rules: Profile, consent: Consent, purpose: str) -> None:
+    """Ask the tenant's compliance profile, which may have become stricter since the consent was given."""
+    if weaker(consent.assurance, rules.least_assurance):
+        detail = f"the consent is {consent.assurance}; here it must be {rules.least_assurance} at least"
+        raise ConsentRefused("assurance_too_low", detail)
+    if purpose in rules.purposes_refused:
+        raise ConsentRefused("purpose_refused", f"the tenant's compliance profile refuses the purpose {purpose}")

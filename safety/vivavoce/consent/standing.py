@@ -120,6 +120,8 @@ def renew(
     )
     for voice in taken:
         voice.consent_id = made.id
+        if voice.standing == "ready":
+            voice.standing = "checking"  # compared with the earlier recording, not with this one
     session.flush()
     return made
 

@@ -9,6 +9,8 @@ SQLite's write-ahead log until it starts over.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from cryptography.exceptions import InvalidTag
@@ -56,7 +58,7 @@ def unseal(keyring: KeyRing, subject: Subject, sealed: bytes, aad: bytes) -> byt
         SealBroken: Altered, moved, or sealed for somebody else.
     """
     key = _subject_key(keyring, subject)
-    return _decrypt(key, sealed, _bind(b"sealed", subject.id.encode(), aad))
+    return _decrypt((key,), sealed, _bind(b"sealed", subject.id.encode(), aad))
 
 
 def seal_plain(keyring: KeyRing, plaintext: bytes, aad: bytes) -> bytes:
@@ -66,13 +68,23 @@ def seal_plain(keyring: KeyRing, plaintext: bytes, aad: bytes) -> bytes:
 
 def unseal_plain(keyring: KeyRing, sealed: bytes, aad: bytes) -> bytes:
     """Decrypt what `seal_plain` made for this place; raises `SealBroken`."""
-    return _decrypt(keyring.kek, sealed, _bind(b"plain", aad))
+    return _decrypt(keyring.keks, sealed, _bind(b"plain", aad))
+
+
+def rewrap_subject_key(keyring: KeyRing, subject_id: str, wrapped: bytes) -> bytes | None:
+    """Wrap a subject's key anew, under the key that is used now; None where it is so already. Raises `SealBroken`."""
+    return _renewed(keyring, wrapped, _bind(b"subject key", subject_id.encode()))
+
+
+def reseal_plain(keyring: KeyRing, sealed: bytes, aad: bytes) -> bytes | None:
+    """Seal anew what `seal_plain` made for this place; as `rewrap_subject_key`."""
+    return _renewed(keyring, sealed, _bind(b"plain", aad))
 
 
 def _subject_key(keyring: KeyRing, subject: Subject) -> bytes:
     if subject.wrapped_key is None:
         raise Erased(f"the key of {subject.id} is destroyed")
-    return _decrypt(keyring.kek, subject.wrapped_key, _bind(b"subject key", subject.id.encode()))
+    return _decrypt(keyring.keks, subject.wrapped_key, _bind(b"subject key", subject.id.encode()))
 
 
 def _bind(*parts: bytes) -> bytes:
@@ -85,11 +97,19 @@ def _encrypt(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
     return _VERSION + nonce + AESGCM(key).encrypt(nonce, plaintext, _VERSION + aad)
 
 
-def _decrypt(key: bytes, sealed: bytes, aad: bytes) -> bytes:
+def _renewed(keyring: KeyRing, sealed: bytes, aad: bytes) -> bytes | None:
+    try:
+        _decrypt((keyring.kek,), sealed, aad)
+    except SealBroken:
+        return _encrypt(keyring.kek, _decrypt(keyring.keks, sealed, aad), aad)
+    return None
+
+
+def _decrypt(keys: Sequence[bytes], sealed: bytes, aad: bytes) -> bytes:
     if len(sealed) < len(_VERSION) + _NONCE_BYTES + _TAG_BYTES or not sealed.startswith(_VERSION):
         raise SealBroken("not a sealed value")
     body = sealed[len(_VERSION) :]
-    try:
-        return AESGCM(key).decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], _VERSION + aad)
-    except InvalidTag as error:
-        raise SealBroken("altered, moved, or sealed under another key") from error
+    for key in keys:
+        with suppress(InvalidTag):
+            return AESGCM(key).decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], _VERSION + aad)
+    raise SealBroken("altered, moved, or sealed under another key")

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, CursorResult, Update, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from vivavoce.ledger.tables import Job, JobStatus
+from vivavoce.ledger.tables import Job, JobStage, JobStatus
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def claim(session: Session, job_id: str, owner: str, now: datetime, ttl: timedel
         .values(
             status=JobStatus.RUNNING,
             attempt=Job.attempt + 1,
+            stage=None,
             lease_owner=owner,
             lease_expires_at=now + ttl,
             started_at=func.coalesce(Job.started_at, now),
@@ -53,6 +54,11 @@ def renew(session: Session, lease: Lease, now: datetime, ttl: timedelta) -> bool
     return _changes_one(session, update(Job).where(_holds(lease)).values(lease_expires_at=now + ttl))
 
 
+def advance(session: Session, lease: Lease, stage: JobStage) -> bool:
+    """Write down how far the work has come; False if the lease was lost or the job is final."""
+    return _changes_one(session, update(Job).where(_holds(lease)).values(stage=stage))
+
+
 def give_back(session: Session, lease: Lease) -> bool:
     """Return a job unfinished to the queue, at once; False if the lease was lost.
 
@@ -60,7 +66,9 @@ def give_back(session: Session, lease: Lease) -> bool:
     """
     return _changes_one(
         session,
-        update(Job).where(_holds(lease)).values(status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None),
+        update(Job)
+        .where(_holds(lease))
+        .values(status=JobStatus.QUEUED, stage=None, lease_owner=None, lease_expires_at=None),
     )
 
 

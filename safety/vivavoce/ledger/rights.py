@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -82,3 +83,81 @@ class Review(Base):
     reason_sealed: Mapped[bytes | None]
     decided_by: Mapped[str | None] = mapped_column(String(120))
     decided_at: Mapped[datetime | None]
+
+
+class TextReview(Base):
+    """A text that met a rule, and that an admin must read before it may be spoken."""
+
+    __tablename__ = "text_review"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """HMAC of tenant and text: by it the same text is known again."""
+    sealed: Mapped[bytes]
+    """The text under the installation's key; empty once it was decided."""
+    rules: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    decision: Mapped[str | None] = mapped_column(String(8))
+    """`approve` or `refuse`."""
+    reason_sealed: Mapped[bytes | None]
+    decided_by: Mapped[str | None] = mapped_column(String(120))
+    decided_at: Mapped[datetime | None]
+
+
+class Challenge(Base):
+    """A statement that one speaker was asked to read: with one-time words, for a few minutes, for one recording."""
+
+    __tablename__ = "challenge"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
+    language: Mapped[str] = mapped_column(String(20))
+    statement_version: Mapped[str] = mapped_column(String(20))
+    notice_version: Mapped[str] = mapped_column(String(20))
+    sealed: Mapped[bytes]
+    """Name, scope and text (JSON) under the installation's key; empty once it was used or its time is over."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Verification(Base):
+    """What was found out about the recording of a consent, and by which measure it was judged."""
+
+    __tablename__ = "verification"
+
+    consent_id: Mapped[str] = mapped_column(refers_to("consent.id"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(refers_to("job.id"), unique=True)
+    challenge_id: Mapped[str] = mapped_column(refers_to("challenge.id"), unique=True)
+    text_sealed: Mapped[bytes]
+    """The very text that was shown (JSON, with its words), under the subject's key."""
+    transcript_sealed: Mapped[bytes | None]
+    verdict: Mapped[str | None] = mapped_column(String(8))
+    """`accepted`, `again` or `refused`; none while it is not decided."""
+    reasons: Mapped[list[str]]
+    measures: Mapped[dict[str, Any]]
+    thresholds: Mapped[dict[str, Any]]
+    models: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+
+
+class Invitation(Base):
+    """A speaker's way to a challenge, in their own browser: only an HMAC of its token is kept."""
+
+    __tablename__ = "invitation"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(refers_to("tenant.id"), index=True)
+    api_key_id: Mapped[str] = mapped_column(refers_to("api_key.id"))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    sealed: Mapped[bytes]
+    """Name and scope (JSON) under the installation's key; empty once it is closed or its time is over."""
+    attempts: Mapped[int]
+    """Challenges that were drawn by it."""
+    consent_id: Mapped[str | None] = mapped_column(refers_to("consent.id"))
+    """What came of the last recording."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]

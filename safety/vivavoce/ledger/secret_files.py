@@ -58,6 +58,23 @@ def read_secret(path: Path) -> bytes:
         raise KeyRingError(f"key file {path} cannot be read: {error.strerror}") from error
 
 
+def replace_secret(path: Path, content: bytes) -> None:
+    """Put other content into a secret file, at once or not at all; its mode stays (mounted secrets have a group's).
+
+    Raises:
+        KeyRingError: It could not be written; the file is as it was.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.unlink(missing_ok=True)  # left by one that was killed
+        _write(draft, content)
+        draft.chmod(stat.S_IMODE(path.stat().st_mode))
+        draft.rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise KeyRingError(f"could not write {path}: {error.strerror}") from error
+
+
 def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:

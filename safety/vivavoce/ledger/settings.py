@@ -29,6 +29,9 @@ class CoreSettings(BaseSettings):
     log_origin: str = "vivavoce.local/log"
     """Name of this installation's log in its checkpoints (C2SP tlog-checkpoint origin)."""
 
+    webhooks_to_loopback: bool = False
+    """Let webhooks go to this very host, over plain HTTP too: for trying them out, never in production."""
+
     @model_validator(mode="before")
     @classmethod
     def _derive_defaults(cls, values: dict[str, object]) -> dict[str, object]:

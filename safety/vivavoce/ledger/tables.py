@@ -11,6 +11,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from vivavoce.ledger.tracing import TRACEPARENT_LENGTH, traceparent
+
 ID = String(40)
 
 
@@ -73,6 +75,7 @@ class JobKind(StrEnum):
     SPEECH = "speech"
     CONVERSION = "conversion"
     DETECTION = "detection"
+    VERIFICATION = "verification"
 
 
 class JobStatus(StrEnum):
@@ -89,6 +92,13 @@ class JobStatus(StrEnum):
     def final(self) -> bool:
         """Whether a job in this state can never change again."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class JobStage(StrEnum):
+    """How far a worker has come with a running speech or conversion job."""
+
+    MAKING = "making"
+    MARKING = "marking"
 
 
 class Base(DeclarativeBase):
@@ -203,8 +213,8 @@ class Voice(Base):
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
-    standing: Mapped[str] = mapped_column(String(8), default="ready", server_default="ready")
-    """`ready`, or `review` or `refused` where it sounds like somebody who must be protected."""
+    standing: Mapped[str] = mapped_column(String(8), default="checking", server_default="ready")
+    """`checking` until its speaker was compared, then `ready`, `review` or `refused`; see `policy/likeness`."""
 
 
 class ReferenceClip(Base):
@@ -247,6 +257,8 @@ class Job(Base):
     """Digest of request and input before sealing; the grant binds it."""
     format: Mapped[str | None] = mapped_column(String(8))
     attempt: Mapped[int] = mapped_column(default=0)
+    stage: Mapped[str | None] = mapped_column(String(16))
+    """How far the attempt that runs has come; None while nobody works on the job."""
     lease_owner: Mapped[str | None] = mapped_column(String(120))
     lease_expires_at: Mapped[datetime | None]
     error_code: Mapped[str | None] = mapped_column(String(60))
@@ -258,6 +270,10 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     intent_leaf: Mapped[int]
     outcome_leaf: Mapped[int | None]
+    purged_at: Mapped[datetime | None]
+    """When request and input were deleted because their time was over."""
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH), default=traceparent)
+    """Where the trace of the request that made it goes on."""
 
 
 class Output(Base):

@@ -29,6 +29,7 @@ class Submission:
         request: speech {text, ...}; conversion {...}; detection {...}. Plain JSON.
         input: Sound file of a conversion or detection.
         format: Format of the output, one of `sound.FORMATS`; None for a detection.
+        retries: The failed job of the same tenant that is tried anew, if it is one; for the log.
     """
 
     tenant_id: str
@@ -38,9 +39,12 @@ class Submission:
     voice_id: str | None = None
     purpose: str | None = None
     language: str | None = None
+    territory: str | None = None
+    commercial: bool = False
     input: bytes | None = None
     format: str | None = None
     idempotency_key: str | None = None
+    retries: str | None = None
 
 
 def request_key(job_id: str) -> str:
@@ -60,6 +64,8 @@ def write_down(submission: Submission, request: dict[str, Any]) -> bytes:
         "voice": submission.voice_id,
         "purpose": submission.purpose,
         "language": submission.language,
+        "territory": submission.territory,
+        "commercial": submission.commercial,
         "format": submission.format,
         "request": request,
         "input_sha256": None if submission.input is None else hashlib.sha256(submission.input).hexdigest(),

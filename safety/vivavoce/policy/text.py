@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 
+from vivavoce.consent.profiles import STRICTEST
+from vivavoce.policy.decisions import Decision
 from vivavoce.policy.errors import PolicyRefused
-from vivavoce.policy.text_judging import DEFAULT_PROFILE, Outcome, judge
+from vivavoce.policy.text_judging import Outcome, judge
 
 MAX_CHARACTERS = 4096
 """Code points after normalisation; the limit that clients of OpenAI's speech route know."""
@@ -18,18 +21,39 @@ _INAUDIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 _CODES = {Outcome.BLOCK: "text_blocked", Outcome.REVIEW: "text_needs_review"}
+_SENTENCES = {
+    Outcome.BLOCK: "the text may not be spoken",
+    Outcome.REVIEW: "an admin must read the text first; send it again once it is approved",
+}
+_ANSWERS: dict[Decision | None, Outcome] = {None: Outcome.REVIEW, "approve": Outcome.ALLOW, "refuse": Outcome.BLOCK}
 
 
-def checked_text(text: str, profile: str = DEFAULT_PROFILE) -> str:
+def checked_text(
+    text: str, profile: str = STRICTEST, answered: Callable[[str], Decision | None] = lambda _: None
+) -> str:
     """Normalise a text to be spoken (line ends, NFC, no outer white space) and check it.
 
     Args:
         profile: Compliance profile, which decides what becomes of a text that a rule is met by.
+        answered: What an admin has said to the normalised text, if anything.
 
     Raises:
-        PolicyRefused: text_too_long, text_control_characters or text_empty; text_blocked; text_needs_review, which is
-            a refusal as long as there is no queue where somebody could review it.
+        PolicyRefused: text_too_long, text_control_characters or text_empty; text_blocked; text_needs_review, an admin
+            must read it first.
     """
+    text = plain_text(text)
+    judgement = judge(text, profile)
+    outcome = judgement.outcome
+    if outcome is Outcome.REVIEW:
+        outcome = _ANSWERS[answered(text)]
+    if outcome is not Outcome.ALLOW:
+        why = " ".join(dict.fromkeys(hit.explanation for hit in judgement.hits))
+        raise PolicyRefused(_CODES[outcome], f"{_SENTENCES[outcome]}: {why}")
+    return text
+
+
+def plain_text(text: str) -> str:
+    """Normalise a text as `checked_text` does, without asking the rules; raises `PolicyRefused`."""
     # Before any work on it: NFC never makes a text shorter than a third (Unicode TR15, section 14).
     if len(text) > 3 * MAX_CHARACTERS:
         raise _too_long()
@@ -40,15 +64,7 @@ def checked_text(text: str, profile: str = DEFAULT_PROFILE) -> str:
         raise _too_long()
     if all(unicodedata.category(character) in _INAUDIBLE for character in text):
         raise PolicyRefused("text_empty", "the text says nothing")
-    _require_allowed(text, profile)
     return text
-
-
-def _require_allowed(text: str, profile: str) -> None:
-    judgement = judge(text, profile)
-    if judgement.outcome is not Outcome.ALLOW:
-        why = " ".join(dict.fromkeys(hit.explanation for hit in judgement.hits))
-        raise PolicyRefused(_CODES[judgement.outcome], f"the text may not be spoken: {why}")
 
 
 def _too_long() -> PolicyRefused:

@@ -19,10 +19,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vivavoce.consent.profiles import STRICTEST
 from vivavoce.consent.statements import spoken_form
 from vivavoce.policy.text_folding import Sentence, readings
 
-DEFAULT_PROFILE = "max"
 _PACKAGE = "vivavoce.policy.text_rules"
 # Devanagari vowel signs belong to words, and Python's \w leaves them out.
 _W = r"[\w\u0900-\u097f]"
@@ -113,7 +113,7 @@ class Lexicon(_Strict):
 _Finder = Callable[[Sentence], str | None]
 
 
-def judge(text: str, profile: str = DEFAULT_PROFILE) -> Judgement:
+def judge(text: str, profile: str = STRICTEST) -> Judgement:
     """Ask all rules in all languages about a text; its stated language may be wrong, so it is not asked for.
 
     Raises:

@@ -10,7 +10,7 @@ from vivavoce.provenance.errors import ProvenanceCode, ProvenanceError
 from vivavoce.provenance.origin import MARK_ALGORITHM, PROVIDER, Origin, bind_mark, binds
 from vivavoce.provenance.reading import Provenance, ProvenanceState, read_provenance
 from vivavoce.provenance.settings import ProvenanceSettings
-from vivavoce.provenance.signing import EMBEDDED, Signed, open_credential, sign
+from vivavoce.provenance.signing import EMBEDDED, Signed, open_credential, sign, sign_beside
 
 __all__ = [
     "EMBEDDED",
@@ -29,5 +29,6 @@ __all__ = [
     "open_credential",
     "read_provenance",
     "sign",
+    "sign_beside",
     "trusted_roots",
 ]

@@ -19,6 +19,7 @@ from vivavoce.provenance.origin import MARK_ALGORITHM
 from vivavoce.sound.containers import Data, identify
 
 _MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "mp4": "audio/mp4"}
+UNPARSED = "application/octet-stream"
 _STORE = b"jumdc2pa"  # JUMBF description box of a C2PA manifest store (ISO/IEC 19566-5)
 _CREDENTIAL = "signingCredential."
 _MADE_BY_ALGORITHM = ("/trainedAlgorithmicMedia", "/compositeWithTrainedAlgorithmicMedia", "/algorithmicMedia")
@@ -88,7 +89,8 @@ def _read(data: Data, stream: BinaryIO, roots: str, sidecar: bytes | None) -> Pr
         return Provenance(ProvenanceState.NONE, "files of this kind carry no manifest")
     if sidecar == b"":  # to the library it would be none
         return _unreadable(_STORE, "it is empty")
-    media_type = _MEDIA_TYPES.get(container or "", "application/octet-stream")
+    # A manifest beside the file speaks of its bytes as they are: how they are laid out is of no matter.
+    media_type = UNPARSED if sidecar is not None else _MEDIA_TYPES[container or ""]
     stream.seek(0)
     try:
         reader = c2pa.Reader.try_create(media_type, stream, sidecar, context=context(roots))

@@ -13,7 +13,7 @@ from vivavoce.provenance.errors import ProvenanceError
 from vivavoce.provenance.library import context
 from vivavoce.provenance.manifest import definition
 from vivavoce.provenance.origin import Origin
-from vivavoce.provenance.reading import ProvenanceState, read_provenance
+from vivavoce.provenance.reading import UNPARSED, ProvenanceState, read_provenance
 from vivavoce.provenance.settings import ProvenanceSettings
 
 EMBEDDED = ("audio/wav", "audio/flac", "audio/mpeg", "audio/mp4")
@@ -66,8 +66,20 @@ def sign(data: bytes, media_type: str, origin: Origin, credential: Credential, n
     Raises:
         ProvenanceError: certificate_expired, certificate_not_yet_valid or signing_failed.
     """
+    return _sign(data, media_type, origin, credential, now, embed=media_type in EMBEDDED)
+
+
+def sign_beside(
+    data: bytes, media_type: str, origin: Origin, credential: Credential, now: datetime | None = None
+) -> Signed:
+    """Sign a file that must stay as it is, because it has left already; as `sign`, with a sidecar for every type."""
+    return _sign(data, media_type, origin, credential, now, embed=False)
+
+
+def _sign(
+    data: bytes, media_type: str, origin: Origin, credential: Credential, now: datetime | None, *, embed: bool
+) -> Signed:
     credential.require_valid(now or datetime.now(UTC))
-    embed = media_type in EMBEDDED
     written = io.BytesIO()
     try:
         builder = c2pa.Builder(definition(origin, media_type), context(credential.roots))
@@ -75,7 +87,8 @@ def sign(data: bytes, media_type: str, origin: Origin, credential: Credential, n
             builder.set_no_embed()
         signer = c2pa.Signer.from_callback(credential.sign, c2pa.C2paSigningAlg.ES256, credential.chain_pem())
         with builder, signer:
-            store = builder.sign(signer, media_type, io.BytesIO(data), written)
+            # Beside a file only its bytes are signed: a header that states no length is nothing to the library.
+            store = builder.sign(signer, media_type if embed else UNPARSED, io.BytesIO(data), written)
     except c2pa.C2paError as error:
         raise ProvenanceError("signing_failed", f"the file could not be signed: {error}") from error
     signed = Signed(written.getvalue(), None) if embed else Signed(data, store)

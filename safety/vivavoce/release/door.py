@@ -19,10 +19,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from vivavoce.audit.entries import Entry
+from vivavoce.audit.entries import Entry, Json
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.errors import ConsentRefused, GrantRefused
+from vivavoce.consent.profiles import profile_of
 from vivavoce.consent.service import Authorization, require_in_force
 from vivavoce.ledger.envelope import seal, unseal
 from vivavoce.ledger.errors import Erased, ObjectMissing, SealBroken
@@ -30,12 +31,14 @@ from vivavoce.ledger.ids import is_id
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.lease import Lease, held
 from vivavoce.ledger.objects import ObjectStore
+from vivavoce.ledger.streams import OutputStream
 from vivavoce.ledger.tables import Job, JobStatus, Output, Subject
 from vivavoce.policy.admission import authorize_job
 from vivavoce.provenance import EMBEDDED
 from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.marking import Labels, Ladder, Marked, mark_identity, prepare
 from vivavoce.release.outcome import finish
+from vivavoce.release.registered import owner
 from vivavoce.release.sealed import TOKEN, OnlyHere
 
 __all__ = [
@@ -129,7 +132,16 @@ def commit(session: Session, log: Log, keyring: KeyRing, deposited: Deposited, n
     except (ConsentRefused, GrantRefused) as error:
         raise ReleaseRefused(error.code, error.detail) from error
     marked, output = deposited.marked, _output(deposited, job, found, now)
-    measured = {"mark_identity_read": marked.identity_read, "mark_si_snr_db": round(marked.si_snr_db, 2)}
+    if marked.labels.disclosure is None and profile_of(session, job.tenant_id).disclosure:
+        raise ReleaseRefused("disclosure_missing", "the tenant's compliance profile asks for a spoken disclosure")
+    named = owner(session, marked.identity)
+    if named is not None and named.output != marked.output_id:
+        raise ReleaseRefused("mark_identity_taken", "the mark would name another output as well")
+    measured: dict[str, Json] = {
+        "mark_identity_read": marked.identity_read,
+        "mark_si_snr_db": round(marked.si_snr_db, 2),
+        "disclosure": marked.labels.disclosure,
+    }
     try:
         ended = finish(
             session, log, deposited.lease, job.id, JobStatus.SUCCEEDED, output=output, measured=measured, now=now
@@ -184,7 +196,7 @@ def open_output(
 
 
 def manifest_beside(session: Session, store: ObjectStore, keyring: KeyRing, output: Output) -> bytes | None:
-    """Read the C2PA manifest of an output whose file cannot carry it (OGG, ADTS, raw PCM).
+    """Read the C2PA manifest of an output whose file cannot carry it (OGG, ADTS, raw PCM), or left while it was made.
 
     Returns:
         The manifest store (`application/c2pa`); None where the file carries it itself, or nothing is left of it since
@@ -193,7 +205,7 @@ def manifest_beside(session: Session, store: ObjectStore, keyring: KeyRing, outp
     Raises:
         ObjectStoreUnavailable: The store does not answer.
     """
-    if output.media_type in EMBEDDED:
+    if output.media_type in EMBEDDED and session.get(OutputStream, output.id) is None:
         return None
     try:
         return _unsealed(session, store, keyring, output)[output.size_bytes :] or None

@@ -1,4 +1,4 @@
-"""From model audio to a marked file: watermark, encode, label, sign, decode that very file, and find the mark in it.
+"""From model audio to a marked file: disclose, mark, encode, label, sign, then find the mark in that very file.
 
 There is no way through here without a mark and a signature. Where the mark is not found again, it is made stronger up
 to what can still be borne to hear; then the sound is refused.
@@ -17,6 +17,7 @@ import numpy as np
 
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.provenance import Credential, Origin, Signed, bind_mark, sign
+from vivavoce.release.disclosure import disclosure
 from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.sealed import TOKEN, OnlyHere
 from vivavoce.sound import MEDIA_TYPES, SPEECH_RATE, Format, Samples, Sound, decode, encode, tag
@@ -62,11 +63,27 @@ class Found(Protocol):
         """What the operator's own mark says; None where only the public mark was found, which anybody can make."""
 
 
+class MarkStream(Protocol):
+    """What a marker marks a sound with that is still being made."""
+
+    def feed(self, samples: Samples) -> Samples:
+        """Take samples; returns those that are marked, in order."""
+
+    def finish(self) -> Samples:
+        """Return the rest."""
+
+
 class Marker(Protocol):
     """What this needs of `vivavoce.watermark.Marker`. Named so, an API host can import the door without torch."""
 
+    def require(self, samples: Samples, sample_rate: int) -> None:
+        """Raise `MarkError` for a sound that cannot carry a mark."""
+
     def embed(self, samples: Samples, sample_rate: int, identity: int, strength: float) -> Samples:
         """Put the marks of an identity into a sound."""
+
+    def stream(self, sample_rate: int, identity: int, strength: float) -> MarkStream:
+        """Begin to put the marks of an identity into a sound that is still being made."""
 
     def detect(self, samples: Samples, sample_rate: int, *, search: bool) -> Found:
         """Look for a mark; without `search`, only for one that nobody has sped up, stretched or pitched."""
@@ -85,6 +102,8 @@ class Labels:
     created_at: datetime
     input_sha256: str | None = None
     """For a conversion, digest (hex) of the recording that is converted."""
+    disclosure: str | None = None
+    """Language (ISO 639-1) in which the sound begins by saying that it is artificial; None where it does not."""
 
 
 @final
@@ -140,8 +159,81 @@ def prepare(
     """
     if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
         raise ReleaseRefused("nothing_to_release", "the model gave no sound, or one that is not finite")
+    marker.require(wave, sample_rate)  # by itself: the words before it must not carry the mark for it
     identity = mark_identity(keyring, output_id)
-    origin = Origin(
+    origin = origin_of(output_id, identity, keyring, labels)
+    opening = disclosure(labels.disclosure, sample_rate)
+    best = _Making(wave, opening, sample_rate, format, identity, origin, marker, credential, labels).best(ladder)
+    if best is None:
+        raise ReleaseRefused("mark_not_found", f"the mark was not found again in the {format} file; nothing leaves")
+    return best
+
+
+@dataclass(frozen=True)
+class _Making:
+    """One sound on its way into a file."""
+
+    wave: Samples
+    opening: Samples
+    """What is said before it; may be nothing."""
+    sample_rate: int
+    format: Format
+    identity: int
+    origin: Origin
+    marker: Marker
+    credential: Credential
+    labels: Labels
+
+    def best(self, ladder: Ladder) -> Marked | None:
+        """Climb until the mark is found and its identity read; the quietest on which it was found else."""
+        best: Marked | None = None
+        telling = cache(lambda: not self._look(encode(self.wave, self.sample_rate, self.format), 0.0).found)
+        for strength in ladder.strengths:
+            # One mark through both, so that nobody finds two sounds joined.
+            whole = np.concatenate((self.opening, self.wave))
+            samples = self.marker.embed(whole, self.sample_rate, self.identity, strength)
+            quiet = si_snr_db(self.wave, samples[len(self.opening) :])
+            if quiet < ladder.least_si_snr_db:
+                break
+            labelled = tag(encode(samples, self.sample_rate, self.format), self.format, self.origin.tags())
+            signed = sign(labelled, MEDIA_TYPES[self.format], self.origin, self.credential)
+            seen = self._look(signed.data, len(self.opening) / self.sample_rate)
+            read = is_read(seen, self.identity, self.marker)
+            if read or (best is None and _is_there(seen) and telling()):
+                best = self._marked(signed, seen.score, read, strength, quiet)
+            if read:
+                break
+        return best
+
+    def _look(self, data: bytes, lead: float) -> Found:
+        """Look for a mark in a file behind its first `lead` seconds: a disclosure cut off takes no mark with it."""
+        served = decoded(data, self.format)
+        return self.marker.detect(served.samples[round(lead * served.sample_rate) :], served.sample_rate, search=False)
+
+    def _marked(self, signed: Signed, score: float, read: bool, strength: float, quiet: float) -> Marked:
+        served = decoded(signed.data, self.format)
+        return Marked(
+            output_id=self.origin.output_id,
+            data=signed.data,
+            manifest=signed.sidecar,
+            format=self.format,
+            media_type=MEDIA_TYPES[self.format],
+            sha256=hashlib.sha256(signed.data).hexdigest(),
+            sample_rate=served.sample_rate,
+            seconds=served.seconds,
+            identity=self.identity,
+            identity_read=read,
+            score=score,
+            strength=strength,
+            si_snr_db=quiet,
+            labels=self.labels,
+            made_by=TOKEN,
+        )
+
+
+def origin_of(output_id: str, identity: int, keyring: KeyRing, labels: Labels) -> Origin:
+    """What tags and manifest say of a sound."""
+    return Origin(
         output_id=output_id,
         created_at=labels.created_at,
         model_id=labels.model_id,
@@ -149,25 +241,6 @@ def prepare(
         binding=bind_mark(keyring.mark_key, identity),
         input_sha256=labels.input_sha256,
     )
-    best: Marked | None = None
-    telling = cache(lambda: not _found_unmarked(wave, sample_rate, format, marker))
-    for strength in ladder.strengths:
-        samples = marker.embed(wave, sample_rate, identity, strength)
-        quiet = si_snr_db(wave, samples)
-        if quiet < ladder.least_si_snr_db:
-            break
-        labelled = tag(encode(samples, sample_rate, format), format, origin.tags())
-        signed = sign(labelled, MEDIA_TYPES[format], origin, credential)
-        served = _decode(signed.data, format)
-        seen = marker.detect(served.samples, served.sample_rate, search=False)
-        read = _is_read(seen, identity, marker)
-        if read or (best is None and _is_there(seen) and telling()):
-            best = _marked(output_id, signed, format, served, seen.score, identity, read, strength, quiet, labels)
-        if read:
-            break
-    if best is None:
-        raise ReleaseRefused("mark_not_found", f"the mark was not found again in the {format} file; nothing leaves")
-    return best
 
 
 def mark_identity(keyring: KeyRing, output_id: str) -> int:
@@ -179,18 +252,37 @@ def mark_identity(keyring: KeyRing, output_id: str) -> int:
     return int.from_bytes(code[:_IDENTITY_BYTES], "big")
 
 
+class SiSnr:
+    """Scale-invariant signal-to-noise ratio (Le Roux et al. 2019) of a mark under a sound that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._reference = self._product = self._estimate = 0.0
+
+    def add(self, clean: Samples, marked: Samples) -> None:
+        """Take float32[n] more of both."""
+        reference, estimate = clean.astype(np.float64), marked.astype(np.float64)
+        self._reference += float(reference @ reference)
+        self._product += float(reference @ estimate)
+        self._estimate += float(estimate @ estimate)
+
+    def db(self) -> float:
+        """In dB; infinite without a mark."""
+        signal = self._product * (self._product / self._reference) if self._reference else 0.0
+        noise = self._estimate - signal
+        if noise <= 0.0:
+            return float("inf")
+        return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
+
+
 def si_snr_db(clean: Samples, marked: Samples) -> float:
-    """Scale-invariant signal-to-noise ratio in dB: how far the mark lies below the sound; infinite without one."""
-    reference, estimate = clean.astype(np.float64), marked.astype(np.float64)
-    energy = float(reference @ reference)
-    projected = (float(estimate @ reference) / energy if energy else 0.0) * reference
-    signal, noise = float(projected @ projected), float(((estimate - projected) ** 2).sum())
-    if noise == 0.0:
-        return float("inf")
-    return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
+    """`SiSnr` of a sound that is whole."""
+    ratio = SiSnr()
+    ratio.add(clean, marked)
+    return ratio.db()
 
 
-def _is_read(seen: Found, identity: int, marker: Marker) -> bool:
+def is_read(seen: Found, identity: int, marker: Marker) -> bool:
+    """Whether a mark was found that says it is this identity's."""
     return seen.found and seen.reading is not None and marker.doubt(seen.reading, identity) <= SURE
 
 
@@ -199,46 +291,10 @@ def _is_there(seen: Found) -> bool:
     return seen.found and seen.reading is not None and seen.score < CLEAR
 
 
-def _found_unmarked(wave: Samples, sample_rate: int, format: Format, marker: Marker) -> bool:  # noqa: A002
-    """Whether the detector sees a mark where there is none. The unmarked file does not get out of here."""
-    unmarked = _decode(encode(wave, sample_rate, format), format)
-    return marker.detect(unmarked.samples, unmarked.sample_rate, search=False).found
-
-
-def _marked(
-    output_id: str,
-    signed: Signed,
-    format: Format,  # noqa: A002
-    served: Sound,
-    score: float,
-    identity: int,
-    identity_read: bool,
-    strength: float,
-    quiet: float,
-    labels: Labels,
-) -> Marked:
-    return Marked(
-        output_id=output_id,
-        data=signed.data,
-        manifest=signed.sidecar,
-        format=format,
-        media_type=MEDIA_TYPES[format],
-        sha256=hashlib.sha256(signed.data).hexdigest(),
-        sample_rate=served.sample_rate,
-        seconds=served.seconds,
-        identity=identity,
-        identity_read=identity_read,
-        score=score,
-        strength=strength,
-        si_snr_db=quiet,
-        labels=labels,
-        made_by=TOKEN,
-    )
-
-
-def _decode(data: bytes, format: Format) -> Sound:  # noqa: A002
+def decoded(data: bytes, format: Format, *, unfinished: bool = False) -> Sound:  # noqa: A002
+    """A file as its listeners hear it; one that is unfinished as far as it goes."""
     if format != "pcm":
-        return decode(data, max_seconds=float("inf"))
+        return decode(data, max_seconds=float("inf"), unfinished=unfinished)
     # Raw PCM has no header: what a client is told about it (16 bit little-endian, 24 kHz, mono) is all there is.
     samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(_PCM_FULL_SCALE)
     return Sound(samples, SPEECH_RATE, 1)

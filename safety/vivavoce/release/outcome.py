@@ -18,8 +18,19 @@ from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
 from vivavoce.ledger.lease import Lease, held
 from vivavoce.ledger.tables import Consent, Job, JobKind, JobStatus, Output
+from vivavoce.ledger.webhooks import Event, announce
+from vivavoce.release.stream import left_so_far
 
 MAX_DETAIL_CHARACTERS = 1000
+
+_TAGS = {JobKind.DETECTION: Tag.DETECT_OUTCOME, JobKind.VERIFICATION: Tag.VERIFY_OUTCOME}
+"""Kinds that end with a finding and make no sound."""
+_TOLD: dict[str, Event] = {
+    JobStatus.SUCCEEDED: Event.JOB_SUCCEEDED,
+    JobStatus.FAILED: Event.JOB_FAILED,
+    JobStatus.REFUSED: Event.JOB_REFUSED,
+}
+"""Ends that a tenant's webhooks hear of; who cancels a job knows it."""
 
 
 def finish(
@@ -40,11 +51,11 @@ def finish(
     """End a job, if it is the caller's to end: status, time and exactly one outcome leaf.
 
     Args:
-        lease: The caller's right to the job; None ends only a job that nobody holds (cancel, reaper).
+        lease: The caller's right to the job; None ends only a job that nobody holds (reaper).
         error_code: Goes into job and log; needed unless the job succeeded.
         error_detail: Goes into the job alone.
         output: The sound of a speech or conversion that succeeded; `door.commit` gives it.
-        result: The finding of a detection that succeeded; its numbers go into the log.
+        result: The finding of a detection or verification that succeeded; its numbers go into the log.
         measured: More facts about the output or the finding, for the log alone.
         actor: Who ends a job that nobody holds; with a lease it is its owner.
 
@@ -58,24 +69,79 @@ def finish(
     job = held(session, lease) if lease is not None else _nobodys(session, job_id, now)
     if job is None or job.id != job_id:
         return False
-    _require_consistent(job, status, error_code, output, result)
-    job.status = status
-    job.finished_at = now
-    job.lease_owner = job.lease_expires_at = None
-    job.error_code = error_code
-    job.error_detail = error_detail[:MAX_DETAIL_CHARACTERS] if error_detail is not None else None
-    job.result = result
-    if output is not None:
-        session.add(output)
-    session.flush()
-    facts: dict[str, Json] = {"status": str(status), "kind": job.kind, "attempt": job.attempt, "code": error_code}
-    facts |= _of_output(session, output) | _numbers(result) | dict(measured or {})
-    tag = Tag.DETECT_OUTCOME if job.kind == JobKind.DETECTION else Tag.JOB_OUTCOME
     if lease is not None:
         actor = f"worker:{lease.owner}"
-    job.outcome_leaf = log.append(session, Entry(tag, job.tenant_id, actor, _refs(job, output), facts))
-    session.flush()
+    _require_consistent(job, status, error_code, output, result)
+    facts = _of_output(session, output) | _numbers(result) | dict(measured or {})
+    job.error_code, job.result = error_code, result
+    job.error_detail = error_detail[:MAX_DETAIL_CHARACTERS] if error_detail is not None else None
+    if output is not None:
+        session.add(output)
+    _end(session, log, job, status, facts, _refs(job, output), actor, now)
     return True
+
+
+def cancel(session: Session, log: Log, job_id: str, *, actor: str, now: datetime) -> bool:
+    """End a job at its tenant's word, also under the hands of a worker, which then delivers nothing.
+
+    Returns:
+        False, and nothing is changed, if the job has ended.
+
+    Raises:
+        LogUnavailable: The log cannot be written; the job does not end.
+    """
+    return _break_off(session, log, job_id, JobStatus.CANCELLED, "cancelled", "cancelled by the tenant", actor, now)
+
+
+def refuse(session: Session, log: Log, job_id: str, code: str, detail: str, *, actor: str, now: datetime) -> bool:
+    """End a job that may go on no longer, also under the hands of a worker, which then delivers nothing.
+
+    Returns:
+        False, and nothing is changed, if the job has ended.
+
+    Raises:
+        LogUnavailable: The log cannot be written; the job does not end.
+    """
+    return _break_off(session, log, job_id, JobStatus.REFUSED, code, detail, actor, now)
+
+
+def _break_off(
+    session: Session, log: Log, job_id: str, status: JobStatus, code: str, detail: str, actor: str, now: datetime
+) -> bool:
+    unended = select(Job).where(Job.id == job_id, Job.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)))
+    job = session.scalars(unended.with_for_update().execution_options(populate_existing=True)).one_or_none()
+    if job is None:
+        return False
+    facts: dict[str, Json] = {"status_before": job.status}
+    job.error_code, job.error_detail = code, detail
+    _end(session, log, job, status, facts, _refs(job, None), actor, now)
+    return True
+
+
+def _end(
+    session: Session,
+    log: Log,
+    job: Job,
+    status: JobStatus,
+    more: Mapping[str, Json],
+    refs: dict[str, str | int],
+    actor: str,
+    now: datetime,
+) -> None:
+    """Write an end down: row and leaf. The job's row is locked by the caller."""
+    job.status = status
+    job.stage = None
+    job.finished_at = now
+    job.lease_owner = job.lease_expires_at = None
+    session.flush()
+    facts: dict[str, Json] = {"status": str(status), "kind": job.kind, "attempt": job.attempt, "code": job.error_code}
+    facts |= left_so_far(session, job.id)
+    tag = _TAGS.get(JobKind(job.kind), Tag.JOB_OUTCOME)
+    job.outcome_leaf = log.append(session, Entry(tag, job.tenant_id, actor, refs, facts | dict(more)))
+    if job.status in _TOLD:
+        told = {name: str(id_) for name, id_ in refs.items() if name in ("job", "output", "consent")}
+        announce(session, job.tenant_id, _TOLD[job.status], told, now)
+    session.flush()
 
 
 def _nobodys(session: Session, job_id: str, now: datetime) -> Job | None:
@@ -93,9 +159,9 @@ def _require_consistent(
     succeeded = status is JobStatus.SUCCEEDED
     if succeeded == (error_code is not None):
         raise ValueError("a job succeeds, or has an error code")
-    detection = job.kind == JobKind.DETECTION
-    if (output is not None) != (succeeded and not detection) or (result is not None) != (succeeded and detection):
-        raise ValueError("speech and conversion succeed with an output, a detection with a result")
+    finding = job.kind in _TAGS
+    if (output is not None) != (succeeded and not finding) or (result is not None) != (succeeded and finding):
+        raise ValueError("speech and conversion succeed with an output, all others with a result")
     if output is not None and (output.job_id, output.tenant_id) != (job.id, job.tenant_id):
         raise ValueError("the output is another job's")
 

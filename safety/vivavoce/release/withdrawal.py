@@ -1,7 +1,8 @@
 """A speaker takes their word back: the consent, and all that hangs on it. The caller owns the transactions.
 
-Once `withdraw` or `erase` is committed nothing more is made, released or handed out; queued jobs have ended, and
-outputs that nobody had fetched are withheld. What workers are in the middle of is refused at the release.
+Once `withdraw` or `erase` is committed nothing more is made, released or handed out; queued and running jobs have
+ended, and outputs that nobody had fetched are withheld. A worker that is busy with such a job drops it at its next
+heartbeat, and is refused at the release before that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from vivavoce.consent.errors import ConsentRefused
 from vivavoce.consent.service import revoke
 from vivavoce.ledger.envelope import destroy_subject_key
 from vivavoce.ledger.ids import is_id
-from vivavoce.ledger.rights import VoicePrint
+from vivavoce.ledger.rights import Invitation, Verification, VoicePrint
+from vivavoce.ledger.streams import OutputChunk, OutputStream
 from vivavoce.ledger.tables import (
     AuditPayload,
     Consent,
@@ -32,11 +34,12 @@ from vivavoce.ledger.tables import (
     Subject,
     Voice,
 )
+from vivavoce.ledger.webhooks import Event, announce
 from vivavoce.release.deletion import doom
-from vivavoce.release.outcome import finish
+from vivavoce.release.outcome import refuse
 
 MOST_AT_ONCE = 200
-"""Queued jobs that are ended together with a withdrawal; the log's lock must not be held for long. Workers refuse the
+"""Jobs that are ended together with a withdrawal; the log's lock must not be held for long. Workers refuse the
 rest when they come to it, and their reapers end it."""
 
 _NOBODY = "there is no such person"
@@ -67,7 +70,7 @@ def withdraw(session: Session, log: Log, consent_id: str, reason: str, actor: st
         LogUnavailable: The log cannot be written. Nothing was withdrawn.
     """
     consent = revoke(session, log, consent_id, reason, actor, now)
-    end_queued(session, log, Job.consent_id == consent_id, "consent_revoked", actor, now)
+    _end_jobs(session, log, Job.consent_id == consent_id, "consent_revoked", actor, now)
     withheld = _withhold(session, Output.consent_id == consent_id, "consent_revoked", now)
     if withheld:
         refs = {"consent": consent.id, "subject": consent.subject_id}
@@ -102,31 +105,30 @@ def erase(session: Session, log: Log, subject_id: str, actor: str, now: datetime
     outputs = session.scalars(select(Output.id).where(Output.subject_id == subject_id)).all()
     counts = {"consents": len(consents), "voices": len(voices), "outputs": len(outputs)}
     log.append(session, Entry(Tag.SUBJECT_ERASE, subject.tenant_id, actor, {"subject": subject.id}, counts))
-    jobs = end_queued(session, log, Job.subject_id == subject_id, "consent_erased", actor, now)
+    for consent in consents:
+        if consent.status not in (ConsentStatus.REVOKED, ConsentStatus.REJECTED):
+            announce(session, consent.tenant_id, Event.CONSENT_REVOKED, {"consent": consent.id}, now)
+    jobs = _end_jobs(session, log, Job.subject_id == subject_id, "consent_erased", actor, now)
     objects = doom(session, _objects(session, subject_id, list(consents)), "erased", now)
     destroy_subject_key(subject, now)
-    _blank(session, subject_id, list(consents), list(voices))
+    _blank(session, subject_id, list(consents), list(voices), now)
     _withhold(session, Output.subject_id == subject_id, "consent_erased", now)
     session.flush()
     return Erasure(**counts, jobs=jobs, objects=objects)
 
 
-def end_queued(session: Session, log: Log, which: ColumnElement[bool], code: str, actor: str, now: datetime) -> int:
-    """End queued jobs as refused, at most `MOST_AT_ONCE` of them; returns how many."""
-    # Skipping: who holds such a row is about to begin, cancel or end it, and may be waiting for the log that we hold.
-    waiting = select(Job.id).where(Job.status == JobStatus.QUEUED, which).order_by(Job.created_at).limit(MOST_AT_ONCE)
-    ids = session.scalars(waiting.with_for_update(skip_locked=True)).all()
-    refused = JobStatus.REFUSED
-    return sum(
-        finish(
-            session, log, None, job_id, refused, error_code=code, error_detail=_DETAILS[code], actor=actor, now=now
-        )
-        for job_id in ids
-    )  # fmt: skip
+def _end_jobs(session: Session, log: Log, which: ColumnElement[bool], code: str, actor: str, now: datetime) -> int:
+    """End queued and running jobs as refused, at most `MOST_AT_ONCE` of them; returns how many."""
+    unended = select(Job.id).where(Job.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)), which)
+    # Skipping: who holds such a row is about to begin, cancel, release or end it, and may be waiting for the log or the
+    # consent that we hold.
+    unended = unended.order_by(Job.created_at).limit(MOST_AT_ONCE).with_for_update(skip_locked=True)
+    ids = session.scalars(unended).all()
+    return sum(refuse(session, log, job_id, code, _DETAILS[code], actor=actor, now=now) for job_id in ids)
 
 
 def end_hopeless(session: Session, log: Log, actor: str, now: datetime) -> int:
-    """End queued jobs that can never be permitted any more; returns how many. For reapers."""
+    """End jobs that can never be permitted any more; returns how many. For reapers."""
     consent_over = {
         "consent_revoked": Consent.status == ConsentStatus.REVOKED,
         "consent_erased": Consent.status == ConsentStatus.ERASED,
@@ -135,9 +137,9 @@ def end_hopeless(session: Session, log: Log, actor: str, now: datetime) -> int:
     ended = 0
     for code, over in consent_over.items():
         hopeless = Job.consent_id.in_(select(Consent.id).where(over))
-        ended += end_queued(session, log, hopeless, code, actor, now)
+        ended += _end_jobs(session, log, hopeless, code, actor, now)
     deleted = Job.voice_id.in_(select(Voice.id).where(Voice.deleted_at.is_not(None)))
-    return ended + end_queued(session, log, deleted, "voice_deleted", actor, now)
+    return ended + _end_jobs(session, log, deleted, "voice_deleted", actor, now)
 
 
 def _withhold(session: Session, which: ColumnElement[bool], code: str, now: datetime) -> int:
@@ -161,7 +163,7 @@ def _objects(session: Session, subject_id: str, consents: list[Consent]) -> set[
     return keys | set(session.scalars(select(Output.object_key).where(Output.subject_id == subject_id)))
 
 
-def _blank(session: Session, subject_id: str, consents: list[Consent], voices: list[Voice]) -> None:
+def _blank(session: Session, subject_id: str, consents: list[Consent], voices: list[Voice], now: datetime) -> None:
     """Take out of the rows what speaks of a person. It is unreadable by now; there is no reason to keep it either."""
     for consent in consents:
         consent.status = ConsentStatus.ERASED
@@ -171,5 +173,12 @@ def _blank(session: Session, subject_id: str, consents: list[Consent], voices: l
         voice.name = "erased"
     of_them = ReferenceClip.voice_id.in_([voice.id for voice in voices])
     session.execute(update(ReferenceClip).where(of_them).values(transcript_sealed=b"", sha256=""))
+    mine = [consent.id for consent in consents]
+    told = update(Verification).where(Verification.consent_id.in_(mine))
+    session.execute(told.values(text_sealed=b"", transcript_sealed=None))
+    # Sealed under the installation's key: whom it was for would outlive the subject's.
+    session.execute(update(Invitation).where(Invitation.consent_id.in_(mine)).values(sealed=b"", closed_at=now))
+    streams = select(OutputStream.id).where(OutputStream.subject_id == subject_id)
+    session.execute(delete(OutputChunk).where(OutputChunk.stream_id.in_(streams)))
     session.execute(delete(VoicePrint).where(VoicePrint.subject_id == subject_id))
     session.execute(delete(AuditPayload).where(AuditPayload.subject_id == subject_id))

@@ -10,11 +10,14 @@ from vivavoce.sound.encode import FORMATS, MEDIA_TYPES, SPEECH_RATE, Format, enc
 from vivavoce.sound.errors import SoundCode, SoundError
 from vivavoce.sound.labels import tag
 from vivavoce.sound.stream import Samples, SoundStream, open_sound
+from vivavoce.sound.tempo import FASTEST, SLOWEST, TempoChanger, change_tempo
 
 __all__ = [
+    "FASTEST",
     "FORMATS",
     "MEDIA_TYPES",
     "MIN_MARKED_SECONDS",
+    "SLOWEST",
     "SPEECH_RATE",
     "Format",
     "Samples",
@@ -22,6 +25,8 @@ __all__ = [
     "SoundCode",
     "SoundError",
     "SoundStream",
+    "TempoChanger",
+    "change_tempo",
     "decode",
     "encode",
     "open_sound",

@@ -34,17 +34,18 @@ class Sound:
         return len(self.samples) / self.sample_rate
 
 
-def decode(data: bytes, *, max_seconds: float = 600) -> Sound:
+def decode(data: bytes, *, max_seconds: float = 600, unfinished: bool = False) -> Sound:
     """Decode a sound file.
 
     Args:
         data: The whole file.
         max_seconds: The longest sound taken; longer ones are refused by their header or as soon as decoding gets there
+        unfinished: More of the file is to come, so that a missing end is no error.
 
     Raises:
         SoundError: not_audio, truncated, empty, too_long, not_finite, too_many_channels or bad_sample_rate.
     """
-    stream = open_sound(data, max_seconds=max_seconds)
+    stream = open_sound(data, max_seconds=max_seconds, unfinished=unfinished)
     return Sound(np.concatenate(list(stream.blocks)), stream.sample_rate, stream.channels)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -31,7 +32,7 @@ PEAK = 0.999  # full scale 1.0: louder sounds are turned down to this as a whole
 
 
 @dataclass(frozen=True)
-class _Codec:
+class Codec:
     """How FFmpeg is asked for a lossy format."""
 
     muxer: str
@@ -41,10 +42,10 @@ class _Codec:
 
 
 # 64 kbit/s of MP3 or AAC and 32 kbit/s of Opus are transparent for one speaking voice at 24 kHz.
-_CODECS: dict[str, _Codec] = {
-    "mp3": _Codec("mp3", "libmp3lame", 64_000, {}),
-    "opus": _Codec("ogg", "libopus", 32_000, {"application": "audio", "vbr": "constrained"}),
-    "aac": _Codec("adts", "aac", 64_000, {}),
+CODECS: dict[str, Codec] = {
+    "mp3": Codec("mp3", "libmp3lame", 64_000, {}),
+    "opus": Codec("ogg", "libopus", 32_000, {"application": "audio", "vbr": "constrained"}),
+    "aac": Codec("adts", "aac", 64_000, {}),
 }
 
 
@@ -53,6 +54,14 @@ def resample(samples: Samples, from_rate: int, to_rate: int) -> Samples:
     if from_rate == to_rate:
         return samples
     return np.asarray(soxr.resample(samples, from_rate, to_rate), dtype=np.float32)
+
+
+def resampler(from_rate: int, to_rate: int) -> Callable[..., Samples]:
+    """Change the rate of a sound that comes in chunks: takes float32[n] and `last`, gives what is ready."""
+    if from_rate == to_rate:
+        return lambda samples, last: samples  # noqa: ARG005 - as below
+    stream = soxr.ResampleStream(from_rate, to_rate, 1)
+    return lambda samples, last: np.asarray(stream.resample_chunk(samples, last=last), dtype=np.float32)
 
 
 def encode(samples: Samples, sample_rate: int, format: Format) -> bytes:  # noqa: A002 - the API's own word
@@ -73,8 +82,8 @@ def encode(samples: Samples, sample_rate: int, format: Format) -> bytes:  # noqa
         return _lossless(_within_full_scale(samples), sample_rate, format)
     at_rate = _within_full_scale(resample(samples, sample_rate, SPEECH_RATE))
     if format == "pcm":
-        return _int16(at_rate).astype("<i2").tobytes()
-    return _lossy(at_rate, _CODECS[format])
+        return int16(at_rate).astype("<i2").tobytes()
+    return _lossy(at_rate, CODECS[format])
 
 
 def _within_full_scale(samples: Samples) -> Samples:
@@ -82,17 +91,18 @@ def _within_full_scale(samples: Samples) -> Samples:
     return samples if peak <= PEAK else samples * np.float32(PEAK / peak)
 
 
-def _int16(samples: Samples) -> np.ndarray:
+def int16(samples: Samples) -> np.ndarray:
+    """Samples within full scale as whole numbers of 16 bit."""
     return np.rint(samples * 32767).astype(np.int16)
 
 
 def _lossless(samples: Samples, sample_rate: int, container: str) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, _int16(samples), sample_rate, format=container.upper(), subtype="PCM_16")
+    soundfile.write(buffer, int16(samples), sample_rate, format=container.upper(), subtype="PCM_16")
     return buffer.getvalue()
 
 
-def _lossy(samples: Samples, how: _Codec) -> bytes:
+def _lossy(samples: Samples, how: Codec) -> bytes:
     return compress(
         samples,
         SPEECH_RATE,

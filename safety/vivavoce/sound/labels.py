@@ -59,14 +59,25 @@ def _id3(fields: Mapping[str, str]) -> ID3:
     return tags
 
 
-def _riff_info(data: bytes, fields: Mapping[str, str]) -> bytes:
-    """Append a LIST INFO chunk (Microsoft RIFF, 1991, chapter 2) and correct the size in the RIFF header."""
+def id3_tag(fields: Mapping[str, str]) -> bytes:
+    """An ID3v2.4 tag by itself, to be put before the sound."""
+    buffer = io.BytesIO()
+    _id3(fields).save(buffer, v2_version=4)
+    return buffer.getvalue()
+
+
+def riff_info(fields: Mapping[str, str]) -> bytes:
+    """A LIST INFO chunk (Microsoft RIFF, 1991, chapter 2)."""
     known = [(INFO_CHUNKS[name], value) for name, value in fields.items() if name in INFO_CHUNKS]
     others = "\n".join(f"{name}={value}" for name, value in fields.items() if name not in INFO_CHUNKS)
     if others:
         known.append((b"ICMT", others))
-    content = b"INFO" + b"".join(_chunk(name, value.encode("utf-8") + b"\0") for name, value in known)
-    tagged = data + b"\0" * (len(data) % 2) + _chunk(b"LIST", content)
+    return _chunk(b"LIST", b"INFO" + b"".join(_chunk(name, value.encode("utf-8") + b"\0") for name, value in known))
+
+
+def _riff_info(data: bytes, fields: Mapping[str, str]) -> bytes:
+    """Append the labels and correct the size in the RIFF header."""
+    tagged = data + b"\0" * (len(data) % 2) + riff_info(fields)
     return tagged[:4] + struct.pack("<I", len(tagged) - 8) + tagged[8:]
 
 

@@ -62,18 +62,19 @@ class _Opened:
     blocks: Iterator[Samples]
 
 
-def open_sound(source: bytes | Path, *, max_seconds: float = float("inf")) -> SoundStream:
+def open_sound(source: bytes | Path, *, max_seconds: float = float("inf"), unfinished: bool = False) -> SoundStream:
     """Open a sound file and look at its header; the samples come as they are asked for.
 
     Args:
         source: The bytes of the whole file, or its path.
         max_seconds: The longest sound taken; longer ones are refused by their header or as soon as reading gets there.
+        unfinished: More of the file is to come, so that a missing end is no error.
 
     Raises:
         SoundError: not_audio, truncated, empty, too_long, too_many_channels or bad_sample_rate.
         OSError: There is no file at that path that could be read.
     """
-    container, with_ffmpeg = _inspect(source)
+    container, with_ffmpeg = _inspect(source, unfinished)
     try:
         opened = _open(source, container, with_ffmpeg)
     except _UNREADABLE as error:
@@ -82,27 +83,28 @@ def open_sound(source: bytes | Path, *, max_seconds: float = float("inf")) -> So
     return SoundStream(opened.sample_rate, opened.channels, _mono_blocks(opened, max_seconds))
 
 
-def _inspect(source: bytes | Path) -> tuple[Container, bool]:
+def _inspect(source: bytes | Path, unfinished: bool) -> tuple[Container, bool]:
     """The container, and whether FFmpeg must read it, from what the file says about itself."""
     if isinstance(source, bytes):
-        return _inspect_data(source)
+        return _inspect_data(source, unfinished)
     with source.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
-            return _inspect_data(b"")
+            return _inspect_data(b"", unfinished)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _inspect_data(data)
+            return _inspect_data(data, unfinished)
 
 
-def _inspect_data(data: bytes | mmap.mmap) -> tuple[Container, bool]:
+def _inspect_data(data: bytes | mmap.mmap, unfinished: bool) -> tuple[Container, bool]:
     if not len(data):
         raise SoundError("empty", "the file has no bytes")
     container = identify(data)
     if container is None:
         raise SoundError("not_audio", "this is no WAV, FLAC, MP3, OGG, AAC or M4A file")
-    if cut_short(data, container):
+    if not unfinished and cut_short(data, container):
         raise SoundError("truncated", "the file ends before the sound that its header promises")
     # libsndfile wants to know the length of FLAC, which one that was streamed does not state.
-    return container, container in ("adts", "mp4") or (container == "flac" and not flac_samples(data))
+    # FFmpeg reads what has no end too, and does not complain of a first frame that leans on one that is not there.
+    return container, unfinished or container in ("adts", "mp4") or (container == "flac" and not flac_samples(data))
 
 
 def _check_header(opened: _Opened, max_seconds: float) -> None:

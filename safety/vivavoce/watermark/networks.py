@@ -14,6 +14,7 @@ from typing import Any
 # Read by audioseal when it is imported: its lazy compilation costs tens of seconds on a CPU.
 os.environ.setdefault("NO_TORCH_COMPILE", "1")
 
+import torch
 from audioseal.builder import (
     AudioSealDetectorConfig,
     AudioSealWMConfig,
@@ -23,6 +24,7 @@ from audioseal.builder import (
     create_generator,
 )
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vivavoce.watermark.level import SAMPLE_RATE as SAMPLE_RATE
 from vivavoce.watermark.level import whitened
@@ -118,16 +120,24 @@ class Networks(nn.Module):
         mark: Tensor = self.generator.decoder(hidden + spoken.transpose(1, 2))
         return mark[:, 0, : wave.shape[-1]]
 
-    def look(self, wave: Tensor) -> Tensor:
+    def look(self, wave: Tensor, rows: int | None = None) -> Tensor:
         """The detector's raw logits for each sample.
 
         Args:
             wave: float32[batch, samples] at 16 kHz.
+            rows: How many of the rows are asked for; all by default.
 
         Returns:
             float32[batch, 2 + nbits, samples]: absent, present, then one row for each bit.
         """
-        logits: Tensor = self.detector.detector(self._heard(wave))
+        encoder, last = self.detector.detector
+        # Nothing but these two linear layers stands between a latent frame and its samples' logits. As one layer they
+        # need no 32 channels for each sample, which cost more than a third of the whole.
+        read, spread = last.weight[:rows, :, 0], encoder.reverse_convolution
+        weight = torch.einsum("iok,ro->irk", spread.weight, read)
+        bias = read @ spread.bias + last.bias[:rows]
+        hidden = encoder.model(self._heard(wave))
+        logits = functional.conv_transpose1d(hidden, weight, bias, stride=spread.stride)
         return logits[..., : wave.shape[-1]]
 
     def _heard(self, wave: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import threading
 import structlog
 from celery.signals import worker_shutting_down
 
+from vivavoce.workers.courier import Courier
 from vivavoce.workers.jobs import JobRunner
 from vivavoce.workers.reaper import Reaper
 from vivavoce.workers.tasknames import RUN_JOB, ring
@@ -21,6 +22,7 @@ def work(runner: JobRunner) -> int:
     app.conf.update(worker_hijack_root_logger=False, broker_connection_max_retries=None)
     app.task(runner.run, name=RUN_JOB)
     reaper = Reaper(host)
+    courier = Courier(host.settings, host.database, host.keyring)
     worker = app.Worker(
         hostname=f"vivavoce@{host.owner}", pool="threads", concurrency=host.settings.concurrency,
         without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
@@ -34,12 +36,14 @@ def work(runner: JobRunner) -> int:
 
     worker_shutting_down.connect(on_shutdown, weak=False)
     reaper.start()
+    courier.start()
     _log.info("worker_ready", owner=host.owner, model=host.model_id, marker=host.marker.model_id)
     try:
         worker.start()
     finally:
         worker_shutting_down.disconnect(on_shutdown)
         reaper.close()
+        courier.close()
         while not host.unfinished.empty():
             ring(app, host.unfinished.get())
         host.close()

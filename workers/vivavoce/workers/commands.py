@@ -7,6 +7,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from vivavoce.ledger.tracing import export_traces
 from vivavoce.workers.errors import StartError
 from vivavoce.workers.logs import configure_logging
 from vivavoce.workers.settings import WorkerSettings
@@ -24,6 +25,10 @@ def worker(
         configure_logging(log_level)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--log-level") from error
+    try:
+        export_traces("vivavoce-worker")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     settings = WorkerSettings() if concurrency is None else WorkerSettings(concurrency=concurrency)
     # Here, not above: the command line must list its commands without loading torch.
     from vivavoce.workers.app import work

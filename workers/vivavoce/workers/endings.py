@@ -19,6 +19,7 @@ from vivavoce.provenance import ProvenanceError
 from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.outcome import finish
 from vivavoce.sound import SoundError
+from vivavoce.verification.errors import VerifierMissing
 from vivavoce.watermark import MarkError
 
 
@@ -52,6 +53,8 @@ def ending(error: Exception) -> Ending:
         case ReleaseRefused(code="mark_not_found" | "mark_identity_taken"):
             # A mark's identity follows from the output's id: the next attempt draws another, which may do better.
             return Ending(JobStatus.REFUSED, error.code, error.detail, Again.AT_ONCE)
+        case ReleaseRefused(code="stream_interrupted"):
+            return Ending(JobStatus.FAILED, error.code, error.detail, Again.NEVER)
         case ConsentRefused() | GrantRefused() | ReleaseRefused() | PolicyRefused():
             return Ending(JobStatus.REFUSED, error.code, error.detail, Again.NEVER)
         case Erased():
@@ -62,6 +65,8 @@ def ending(error: Exception) -> Ending:
             return Ending(JobStatus.FAILED, "input_unreadable", "stored input is missing or damaged", Again.NEVER)
         case ModelError():
             return Ending(JobStatus.FAILED, "model_error", str(error), Again.AT_ONCE)
+        case VerifierMissing():
+            return Ending(JobStatus.FAILED, "verifier_missing", str(error), Again.NEVER)
         case ProvenanceError():
             return Ending(JobStatus.FAILED, "signing_failed", "the sound could not be signed", Again.LATER)
         case MarkError():

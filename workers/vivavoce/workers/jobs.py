@@ -10,30 +10,38 @@ A worker that is killed leaves the job to the reaper of another; a worker whose 
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
+from vivavoce.consent.profiles import profile_of
 from vivavoce.ledger.ids import new_id
-from vivavoce.ledger.lease import Lease, claim, give_back
-from vivavoce.ledger.tables import Job, JobKind, JobStatus
-from vivavoce.model.voice_model import Generated
+from vivavoce.ledger.lease import Lease, advance, claim, give_back
+from vivavoce.ledger.tables import Job, JobKind, JobStage, JobStatus
+from vivavoce.ledger.tracing import SpanKind, job_attributes, span, trace_id
+from vivavoce.model.voice_model import Generated, Request
+from vivavoce.policy import verification
 from vivavoce.policy.admission import authorize_job, open_request
 from vivavoce.provenance import read_provenance
 from vivavoce.release import door
+from vivavoce.release.disclosure import disclosure_language
+from vivavoce.release.errors import ReleaseRefused
 from vivavoce.release.outcome import finish
+from vivavoce.release.stream import stream_of
 from vivavoce.workers.detection import c2pa, detect, result
 from vivavoce.workers.endings import EXHAUSTED, Again, Ending, end_job, ending
 from vivavoce.workers.errors import Stopped
 from vivavoce.workers.host import Host
 from vivavoce.workers.keeper import Hold
 from vivavoce.workers.logs import log_unforeseen
-from vivavoce.workers.making import engine_request, load_references
+from vivavoce.workers.making import at_speed, engine_requests, joined, load_references, speed_of
 from vivavoce.workers.natural import consent_recording
+from vivavoce.workers.own_voice import require_own_voice
+from vivavoce.workers.streaming import INTERRUPTED, Streaming
 from vivavoce.workers.sweep import sweep_job
 from vivavoce.workers.tasknames import ring
+from vivavoce.workers.verifying import verify
 
 if TYPE_CHECKING:
     from vivavoce.sound import Format
@@ -87,28 +95,53 @@ class JobRunner:
     def _attempt(self, hold: Hold) -> None:
         with self.host.database.read() as session:
             job = session.get_one(Job, hold.lease.job_id)
-        if job.kind == JobKind.DETECTION:
-            self._detect(job, hold)
-        else:
-            self._make(job, hold)
+        told = job_attributes(job) | {"vivavoce.attempt": hold.lease.attempt}
+        with (
+            span("job.run", told, kind=SpanKind.CONSUMER, parent=job.traceparent),
+            structlog.contextvars.bound_contextvars(leaf=job.intent_leaf, **trace_id()),
+        ):
+            if job.kind == JobKind.DETECTION:
+                self._detect(job, hold)
+            elif job.kind == JobKind.VERIFICATION:
+                self._verify(job, hold)
+            else:
+                self._make(job, hold)
 
     def _make(self, job: Job, hold: Hold) -> None:
         host, now = self.host, _now()
         with host.database.read() as session:
+            if stream_of(session, job.id) is not None:
+                raise ReleaseRefused(*INTERRUPTED)
             permitted = authorize_job(session, host.keyring, job, now)
             request, sound = open_request(job, session, host.store, host.keyring)
             references = load_references(session, job, host.store, host.keyring)
-            behind = [consent_recording(session, job, host.store, host.keyring)]
-        for samples, rate in [*behind, *((one.wave.numpy(), one.sample_rate) for one in references)]:
+            behind = consent_recording(session, job, host.store, host.keyring)
+            discloses = profile_of(session, job.tenant_id).disclosure
+        clips = [(one.wave.numpy(), one.sample_rate) for one in references]
+        for samples, rate in (behind, *clips):
             host.natural.require(samples, rate)
-        asked = engine_request(job, request, sound, references)
-        made = self._await(host.engine.submit(asked, cancelled=lambda: self._must_stop(hold)), hold)
+        require_own_voice(host, job, permitted.assurance, behind, clips, now)
+        asked = engine_requests(job, request, sound, references)
         source = None if sound is None else hashlib.sha256(sound).hexdigest()
-        self._deliver(job, made, door.Labels(host.model_id, permitted.assurance, now, source), hold)
+        said = disclosure_language(permitted.language) if discloses else None
+        labels = door.Labels(host.model_id, permitted.assurance, now, source, said)
+        self._advance(hold, JobStage.MAKING)
+        if request.get("stream"):
+            with span("model.generate and release", {"vivavoce.model": host.model_id}) as traced:
+                output = Streaming(host, job, labels, hold).run(asked, speed_of(request))
+                traced.set_attribute("vivavoce.output_id", output.id)
+            _log.info("job_succeeded", output_id=output.id, seconds=round(output.seconds, 2), streamed=True)
+            return
+        with span("model.generate", {"vivavoce.model": host.model_id}):
+            made = joined([self._generate(part, hold) for part in asked])
+        with span("release") as traced:
+            output_id = self._deliver(job, at_speed(made, request), labels, hold)
+            traced.set_attribute("vivavoce.output_id", output_id)
 
-    def _deliver(self, job: Job, made: Generated, labels: door.Labels, hold: Hold) -> None:
-        """Put a made sound through the release door; the last moment at which it may still be refused."""
+    def _deliver(self, job: Job, made: Generated, labels: door.Labels, hold: Hold) -> str:
+        """Put a made sound through the release door, where it may still be refused; returns the output's id."""
         host = self.host
+        self._advance(hold, JobStage.MARKING)
         marked = door.prepare(
             made.wave.numpy(),
             made.sample_rate,
@@ -127,6 +160,7 @@ class JobRunner:
         if output is None:
             raise Stopped
         _log.info("job_succeeded", output_id=output.id, seconds=round(made.seconds, 2), finished=made.finished)
+        return output.id
 
     def _detect(self, job: Job, hold: Hold) -> None:
         host = self.host
@@ -143,7 +177,22 @@ class JobRunner:
             raise Stopped
         _log.info("job_succeeded", verdict=str(found.verdict), seconds=round(found.seconds, 2))
 
-    def _await(self, future: Future[Generated], hold: Hold) -> Generated:
+    def _verify(self, job: Job, hold: Hold) -> None:
+        host = self.host
+        measured, judged = verify(host, job)
+        self._go_on(hold)
+        with host.database.write() as session:
+            result = verification.settle(session, host.keyring, job.consent_id or "", measured, judged, _now())
+            told = {"verdict": judged.verdict, "reasons": list(judged.reasons)}
+            done = JobStatus.SUCCEEDED
+            ended = finish(session, host.log, hold.lease, job.id, done, result=result, measured=told, now=_now())
+            if not ended:
+                raise Stopped  # and roll the judgement back
+        _log.info("job_succeeded", verdict=judged.verdict)
+
+    def _generate(self, part: Request, hold: Hold) -> Generated:
+        """One part after another: a long text must not fill the batch."""
+        future = self.host.engine.submit(part, cancelled=lambda: self._must_stop(hold))
         try:
             made = future.result()
         except Exception:
@@ -151,6 +200,13 @@ class JobRunner:
             raise
         self._go_on(hold)
         return made
+
+    def _advance(self, hold: Hold, stage: JobStage) -> None:
+        """Say how far the work has come; breaks it off if the job was cancelled or taken over meanwhile."""
+        with self.host.database.write() as session:
+            ours = advance(session, hold.lease, stage)
+        if not ours:
+            raise Stopped
 
     def _must_stop(self, hold: Hold) -> bool:
         return hold.lost.is_set() or self.host.stopping.is_set()
@@ -170,7 +226,7 @@ class JobRunner:
         end = ending(error)
         if end.code == "internal_error":
             log_unforeseen("job_attempt_failed", error)
-        if end.again is Again.NEVER or lease.attempt >= self.host.settings.max_attempts:
+        if self._is_final(end, lease):
             self._finish(lease, end)
             return
         with self.host.database.write() as session:
@@ -178,6 +234,13 @@ class JobRunner:
         _log.warning("job_given_back" if given else "job_lost", attempt=lease.attempt, code=end.code, detail=end.detail)
         if given and end.again is Again.AT_ONCE:
             ring(self.host.celery, lease.job_id)
+
+    def _is_final(self, end: Ending, lease: Lease) -> bool:
+        """Whether nobody may try again. Nobody can say anew what has begun to leave."""
+        if end.again is Again.NEVER or lease.attempt >= self.host.settings.max_attempts:
+            return True
+        with self.host.database.read() as session:
+            return stream_of(session, lease.job_id) is not None
 
     def _finish(self, lease: Lease, end: Ending) -> None:
         with self.host.database.write() as session:

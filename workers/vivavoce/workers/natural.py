@@ -11,11 +11,10 @@ from collections import OrderedDict
 
 from sqlalchemy.orm import Session
 
-from vivavoce.consent.creation import recording_key
-from vivavoce.ledger.envelope import unseal
+from vivavoce.consent.creation import open_recording
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
-from vivavoce.ledger.tables import Job, Subject
+from vivavoce.ledger.tables import Consent, Job, Subject
 from vivavoce.policy.errors import PolicyRefused
 from vivavoce.sound import Samples, decode
 from vivavoce.watermark import Marker, Verdict
@@ -33,14 +32,13 @@ class Natural:
         self._marked: OrderedDict[bytes, bool] = OrderedDict()
 
     def require(self, samples: Samples, sample_rate: int) -> None:
-        """Refuse a recording that carries our mark, edited or not.
+        """Refuse a recording that carries our mark; raises `PolicyRefused`: recording_is_generated."""
+        if self.is_ours(samples, sample_rate):
+            detail = "a recording behind this voice carries our own mark: it was generated, and nobody spoke it"
+            raise PolicyRefused("recording_is_generated", detail)
 
-        Args:
-            samples: float32[n], mono.
-
-        Raises:
-            PolicyRefused: recording_is_generated.
-        """
+    def is_ours(self, samples: Samples, sample_rate: int) -> bool:
+        """Whether a recording, float32[n], mono, carries our mark, edited or not."""
         key = hashlib.sha256(f"{sample_rate}:".encode() + samples.tobytes()).digest()
         marked = self._marked.get(key)
         if marked is None:
@@ -48,9 +46,7 @@ class Natural:
             self._marked[key] = marked
             while len(self._marked) > _REMEMBERED:
                 self._marked.popitem(last=False)
-        if marked:
-            detail = "a recording behind this voice carries our own mark: it was generated, and nobody spoke it"
-            raise PolicyRefused("recording_is_generated", detail)
+        return marked
 
 
 def consent_recording(session: Session, job: Job, store: ObjectStore, keyring: KeyRing) -> tuple[Samples, int]:
@@ -62,6 +58,6 @@ def consent_recording(session: Session, job: Job, store: ObjectStore, keyring: K
         ObjectMissing: It is gone.
     """
     subject = session.get_one(Subject, job.subject_id)
-    place = recording_key(job.consent_id or "")
-    sound = decode(unseal(keyring, subject, store.get(place), place.encode()))
+    consent = session.get_one(Consent, job.consent_id)
+    sound = decode(open_recording(consent, subject, store, keyring))
     return sound.samples, sound.sample_rate

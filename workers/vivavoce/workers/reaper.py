@@ -14,6 +14,7 @@ import structlog
 
 from vivavoce.ledger.lease import abandoned, waiting
 from vivavoce.release.deletion import delete_doomed
+from vivavoce.release.retention import retire
 from vivavoce.release.withdrawal import end_hopeless
 from vivavoce.workers.endings import EXHAUSTED, end_job
 from vivavoce.workers.host import Host
@@ -51,6 +52,7 @@ class Reaper:
         delete_doomed(self._host.database, self._host.store, self._host.log, f"worker:{self._host.owner}")
         if time.monotonic() - self._swept >= self._host.settings.sweep_seconds:
             sweep_all(self._host.database, self._host.store)
+            self._retire(now)
             self._swept = time.monotonic()
 
     def _run(self) -> None:
@@ -90,6 +92,14 @@ class Reaper:
             ended = end_hopeless(session, self._host.log, f"worker:{self._host.owner}", now)
         if ended:
             _log.info("hopeless_jobs_ended", jobs=ended)
+
+    def _retire(self, now: datetime) -> None:
+        """Delete what may be kept no longer."""
+        actor, gone = f"worker:{self._host.owner}", 1
+        while gone:
+            with self._host.database.write() as session:
+                gone = retire(session, self._host.log, actor, now)
+        delete_doomed(self._host.database, self._host.store, self._host.log, actor)
 
     def _ring_again(self, now: datetime) -> None:
         # Busy workers will come to waiting jobs by themselves. Only where this one is idle while a job waits was its

@@ -24,6 +24,8 @@ WARPED = 0.5  # share of crops played slower or faster, which makes other speake
 WARPS = (0.86, 1.16)  # factors of tempo and pitch
 HELD_OUT_EVERY = 10  # one speaker of ten, by a hash of the name, is kept for measuring
 MANIFEST = "manifest.jsonl"
+LEFT_OUT = "left_out"  # of a manifest's line: why nothing is trained on it
+Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,26 @@ def sources(folder: Path, *, held_out: bool = False) -> list[Source]:
     are taken, and the speaker is what stands before the first "-" of a file's name, as in LibriSpeech.
     """
     if (folder / MANIFEST).is_file():
-        lines = (json.loads(line) for line in (folder / MANIFEST).read_text(encoding="utf-8").splitlines())
         return [
             Source(audio_file(folder, line["id"]), _spoken(line))
-            for line in lines
-            if (line.get("split") == "held out" or is_held_out(line["speaker"])) == held_out
+            for line in read_manifest(folder / MANIFEST)
+            if LEFT_OUT not in line and (line.get("split") == "held out" or is_held_out(line["speaker"])) == held_out
         ]
     paths = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)
     return [Source(path, None) for path in paths if is_held_out(path.stem.split("-")[0]) == held_out]
+
+
+def read_manifest(path: Path) -> list[Line]:
+    """Lines of a manifest; a last one that was cut off is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def write_manifest(path: Path, lines: Sequence[Line]) -> None:
+    """Replace a manifest as a whole."""
+    half = path.with_name(f"{path.name}.half")
+    half.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    half.replace(path)
 
 
 def is_held_out(name: str) -> bool:

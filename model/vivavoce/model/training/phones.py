@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,13 +47,17 @@ def phone_class(token: str) -> int:
 
 def targets(spoken: Sequence[Spoken | None], frames: int, frame_rate: float) -> Tensor:
     """Classes int64[rows, SLOTS * frames] in the middle of every slot; UNKNOWN for rows whose words are unknown."""
+    unknown = torch.full((SLOTS * frames,), UNKNOWN)
+    return torch.stack(
+        [unknown if one is None else classes(one.tokens, one.starts, frames, frame_rate) for one in spoken]
+    )
+
+
+def classes(tokens: Sequence[str], starts: ArrayLike, frames: int, frame_rate: float) -> Tensor:
+    """Classes int64[SLOTS * frames] in the middle of every slot, of tokens that begin at these seconds."""
     middles = (np.arange(SLOTS * frames) + 0.5) / (SLOTS * frame_rate)
-    rows = np.full((len(spoken), len(middles)), UNKNOWN)
-    for row, words in zip(rows, spoken, strict=True):
-        if words is not None:
-            classes = np.array([SILENCE, *(phone_class(token) for token in words.tokens)])
-            row[:] = classes[np.searchsorted(words.starts, middles, side="right")]
-    return torch.from_numpy(rows)
+    known = np.array([SILENCE, *(phone_class(token) for token in tokens)])
+    return torch.from_numpy(known[np.searchsorted(starts, middles, side="right")])
 
 
 def place(scores: Tensor, tokens: Sequence[str], frame_rate: float) -> tuple[NDArray[np.float32], float]:

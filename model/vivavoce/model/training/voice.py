@@ -1,13 +1,16 @@
 """The language model: next groups of speech with a reference voice and of conversions.
 
 The published recipe's joint stage: everything trains, the channels weigh 12-8-6-4-2-2-1-1. What differs: the text is
-given (see `vivavoce.model.script`), so that of text ids only the choice between the next one and a patch is taught; and
-some of the codes that the model is shown are wrong, as they will be when it goes on from its own.
+given (see `vivavoce.model.script`), so that of text ids only the choice between the next one and a patch is taught;
+some of the codes that the model is shown are wrong, as they will be when it goes on from its own; and the backbone must
+name the phones of the patch that comes. Without the last, thousands of steps go by in which the codes are guessed from
+the codes before them and the text is not looked at.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vivavoce.model.checkpoint import SINGLE_FILE, fit_weights, load_config, load_weights
 from vivavoce.model.grid import Groups
@@ -26,14 +30,16 @@ from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.prompts import PromptBuilder, load_profile
 from vivavoce.model.text_tokenizer import TextTokenizer
 from vivavoce.model.tokenizer_config import TokenizerConfig
+from vivavoce.model.training.phones import CLASSES, SLOTS, UNKNOWN
 from vivavoce.model.training.voice_corpus import Corpus
 from vivavoce.model.training.voice_examples import Example, Examples, phone_tokenizer
 
 CHANNEL_WEIGHTS = (12.0, 8.0, 6.0, 4.0, 2.0, 2.0, 1.0, 1.0)  # stage 2 of the report
 PACE_WEIGHT = 0.5  # of the choice between the next text id and a patch; the report's text weighs 100 of 136
-NOISE = 0.12  # share of wrong codes, at most: each example has a share of its own below it
+NOISE = 0.25  # share of wrong codes, at most: each example has a share of its own below it
 PROFILE = "mini"
-PARTS = 3  # a batch is sorted by length and computed in so many parts: less padding
+PHONES_WEIGHT = 0.5  # of naming the phones of the next patch
+PART = 12  # rows computed at once: a batch is sorted by length first, as longer parts hold more padding
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,25 @@ def mini_config(codebooks: tuple[int, ...], vocabulary: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def batch_loss(model: PatchLM, batch: list[Example], shown: Tensor | None = None) -> dict[str, Tensor]:
-    """Losses of a batch: mean cross-entropies in nats per id, `c0`.. of the channels' codes and `pace`.
+class Pupil(nn.Module):
+    """What is trained: the language model, and a head that names the phones of the next patch and is thrown away."""
+
+    def __init__(self, lm: PatchLM) -> None:
+        super().__init__()
+        self.lm = lm
+        slots = SLOTS * lm.config.group_size
+        self.phones = nn.Linear(lm.config.backbone.width, slots * (len(CLASSES) + 1))
+
+
+def batch_loss(pupil: Pupil, batch: list[Example], shown: Tensor | None = None) -> dict[str, Tensor]:
+    """Losses of a batch: mean cross-entropies in nats per id, `c0`.. of the channels' codes, `pace` and `phones`.
 
     Args:
-        model: the language model.
+        pupil: the language model and its phone head.
         batch: examples of any lengths.
         shown: codes int64[rows, longest, group_size, channels] that the model is shown instead of the true ones.
     """
+    model = pupil.lm
     text, codes, target = padded(model, batch)
     seen = codes if shown is None else shown
     embedded = model.embed_groups(Groups(text.flatten(), seen.flatten(0, 1)))
@@ -79,8 +96,17 @@ def batch_loss(model: PatchLM, batch: list[Example], shown: Tensor | None = None
     wanted = target[:, 1:]
     losses = {"pace": pace_loss(model, logits, text, wanted)}
     speaks = wanted & (text[:, 1:] == model.special.empty)
+    phones = torch.stack([_filled(example.phones, text.shape[1], UNKNOWN) for example in batch]).to(model.device)
+    losses["phones"] = _phones_loss(pupil.phones(hidden[:, :-1][speaks]), phones[:, 1:][speaks])
     taught = channel_losses(model, start[speaks], codes[:, 1:][speaks], seen[:, 1:][speaks])
     return losses | {f"c{channel}": loss for channel, loss in enumerate(taught)}
+
+
+def _phones_loss(scores: Tensor, phones: Tensor) -> Tensor:
+    """Cross-entropy over slots whose phone is known; 0 where there is none."""
+    per_slot = scores.float().view(phones.numel(), -1)
+    total = F.cross_entropy(per_slot, phones.flatten(), ignore_index=UNKNOWN, reduction="sum")
+    return total / (phones != UNKNOWN).sum().clamp(min=1)
 
 
 def padded(model: PatchLM, batch: list[Example]) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,9 +190,9 @@ class Speaking:
         wrapped = TextTokenizer(self.text)
         names = ("sosp", "eosp", "sostm", "eostm", "eot", "empty")
         special = SpecialIds(**{name: wrapped.special(f"<|{name}|>") for name in names})
-        self.model = PatchLM(shape, special)
-        _initialise(self.model)
-        self.model.to(self.device)
+        self.lm = PatchLM(shape, special)
+        _initialise(self.lm)
+        self.model = Pupil(self.lm).to(self.device)
         builder = PromptBuilder(load_profile(PROFILE), shape, special, wrapped)
         corpora = [Corpus(folder, recipe.tokenizer) for folder in recipe.data]
         self.examples = Examples(corpora, builder, shape, special, codec.frame_rate)
@@ -179,27 +205,31 @@ class Speaking:
             CheckpointError: they do not fit.
         """
         with torch.no_grad():
-            fit_weights(self.model, load_weights(folder), folder)
+            fit_weights(self.lm, load_weights(folder), folder)
 
     def losses(self, random: np.random.Generator, step: int) -> dict[str, Tensor]:  # noqa: ARG002 - the loop's protocol
         """Weighted losses of a batch."""
         batch = sorted((self.examples.draw(random) for _ in range(self.recipe.rows)), key=lambda one: len(one.groups))
-        share = -(-len(batch) // PARTS)
-        found = [self.measured(batch[first : first + share], random) for first in range(0, len(batch), share)]
+        found = [self.measured(batch[first : first + PART], random) for first in range(0, len(batch), PART)]
         means = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
-        weights = CHANNEL_WEIGHTS[: self.model.config.channels]
+        weights = CHANNEL_WEIGHTS[: self.lm.config.channels]
         weighted = torch.stack([weight * means[f"c{channel}"] for channel, weight in enumerate(weights)])
         losses = {"codes": weighted.sum() / sum(weights), "spoken pace": PACE_WEIGHT * means["pace"]}
+        losses["spoken phones"] = PHONES_WEIGHT * means["phones"]
         return losses | {f"_{name}": value for name, value in means.items()}
 
     def measured(self, batch: list[Example], random: np.random.Generator | None) -> dict[str, Tensor]:
         """Losses of a batch; with a source of chance some codes are shown wrongly."""
-        shown = None if random is None else self._noisy(padded(self.model, batch)[1], random)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+        shown = None if random is None else self._noisy(padded(self.lm, batch)[1], random)
+        # Short rows of narrow heads: the fused CPU kernel's backward takes longer than plain matrix products.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16), self._attention():
             return batch_loss(self.model, batch, shown)
 
+    def _attention(self) -> AbstractContextManager[None]:
+        return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+
     def _noisy(self, codes: Tensor, random: np.random.Generator) -> Tensor:
-        sizes = np.array(self.model.config.zero_ids)
+        sizes = np.array(self.lm.config.zero_ids)
         drawn = torch.from_numpy(random.integers(0, sizes, codes.shape)).to(codes)
         shares = random.uniform(0, NOISE, (len(codes), 1, 1, 1))
         wrong = torch.from_numpy(random.random(codes.shape) < shares).to(codes.device)
@@ -225,7 +255,8 @@ class Speaking:
         """Write the checkpoint folder: configuration, text tokenizer, weights in float16."""
         (folder / "config.json").write_text(json.dumps(self.published, indent=2) + "\n", encoding="utf-8")
         self.text.save(str(folder / "tokenizer.json"))
-        weights = {name: tensor.half().contiguous() for name, tensor in average.items()}
+        kept = {name.removeprefix("lm."): tensor for name, tensor in average.items() if name.startswith("lm.")}
+        weights = {name: tensor.half().contiguous() for name, tensor in kept.items()}
         save_file(weights, folder / f"{SINGLE_FILE}.new", metadata={"format": "pt"})
         (folder / f"{SINGLE_FILE}.new").replace(folder / SINGLE_FILE)
 

@@ -7,7 +7,6 @@ the disk: a corpus need not fit into memory.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,11 @@ from torch import Tensor
 from vivavoce.model.checkpoint import SINGLE_FILE
 from vivavoce.model.spoken import spoken
 from vivavoce.model.tokenizer import AudioTokenizer
-from vivavoce.model.training.clips import LEVEL, MANIFEST, audio_file
+from vivavoce.model.training.clips import LEFT_OUT, LEVEL, MANIFEST, Line, audio_file, read_manifest, write_manifest
+from vivavoce.model.training.filters import Samples, filtered
 from vivavoce.model.training.phones import PHONES_FILE, PhoneHead, place
 
+DISGUISES = (0.8, 0.84, 1.19, 1.25)  # factors on pitch and formants of a source for conversion
 WARPS = (0.87, 0.92, 1.08, 1.14)  # factors on tempo and pitch, one of them for each clip's warped copy
 
 
@@ -41,6 +42,8 @@ class Clip:
         speaker: who speaks; a warped copy is another speaker.
         pair: name of the clip that says the same in another voice in the same time.
         seconds: its length.
+        corpus: where its codes are; names are unique only there.
+        disguise: whether it is an artificial voice, which is converted from and never taught.
     """
 
     name: str
@@ -49,6 +52,12 @@ class Clip:
     speaker: str
     pair: str | None
     seconds: float
+    corpus: Corpus
+    disguise: bool = False
+
+    def codes(self) -> Tensor:
+        """int64[codebooks, frames]."""
+        return self.corpus.codes(self.name)
 
 
 class Corpus:
@@ -65,35 +74,38 @@ class Corpus:
             raise FileNotFoundError(f"{folder} is not encoded by {tokenizer_folder}: run `vivavoce data encode` first")
         self._codes = safe_open(path, framework="pt")
         stored = set(self._codes.keys())  # type: ignore[no-untyped-call]
-        lines = [json.loads(line) for line in (folder / MANIFEST).read_text(encoding="utf-8").splitlines()]
+        lines = read_manifest(folder / MANIFEST)
         self.taught, self.held_out = (
-            [clip for line in lines if (line.get("split") == "held out") == held for clip in _clips(line, stored)]
+            [clip for line in lines if (line.get("split") == "held out") == held for clip in self._clips(line, stored)]
             for held in (False, True)
         )
 
-    def codes(self, clip: Clip) -> Tensor:
-        """int64[codebooks, frames]."""
-        found: Tensor = self._codes.get_tensor(clip.name)  # type: ignore[no-untyped-call]
+    def codes(self, name: str) -> Tensor:
+        """int64[codebooks, frames] of a clip."""
+        found: Tensor = self._codes.get_tensor(name)  # type: ignore[no-untyped-call]
         return found.long()
 
+    def _clips(self, line: Line, stored: set[str]) -> Iterator[Clip]:
+        """A manifest line as it is, warped and in disguise; what has no words or was not encoded is left out."""
+        if "starts" not in line or LEFT_OUT in line:
+            return
+        mask = line["id"] + "^"
+        pair = line.get("pair") or (mask if mask in stored else None)
+        for suffix, warp in (("", 1.0), ("~", warp_of(line)), ("^", 1.0)):
+            if line["id"] + suffix in stored:
+                yield Clip(
+                    line["id"] + suffix,
+                    tuple(line["tokens"]),
+                    tuple(start / 1000 / warp for start in line["starts"]),
+                    line["speaker"] + (f"{suffix}{warp}" if suffix else ""),
+                    pair + suffix if pair else None,
+                    line["seconds"] / warp,
+                    self,
+                    disguise=suffix == "^",
+                )
 
-def _clips(line: dict[str, Any], stored: set[str]) -> Iterator[Clip]:
-    """A manifest line as it is, and as its warped copy; what has no words or was not encoded is left out."""
-    if "starts" not in line:
-        return
-    for suffix, warp in (("", 1.0), ("~", warp_of(line))):
-        if line["id"] + suffix in stored:
-            yield Clip(
-                line["id"] + suffix,
-                tuple(line["tokens"]),
-                tuple(start / 1000 / warp for start in line["starts"]),
-                line["speaker"] + (f"~{warp}" if suffix else ""),
-                line["pair"] + suffix if "pair" in line else None,
-                line["seconds"] / warp,
-            )
 
-
-def warp_of(line: dict[str, Any]) -> float:
+def warp_of(line: Line) -> float:
     """Factor of a clip's warped copy: the same for both clips of a pair, whose time must stay the same."""
     return WARPS[crc32(min(line["id"], line.get("pair", line["id"])).encode()) % len(WARPS)]
 
@@ -109,6 +121,9 @@ def encode(
 ) -> int:
     """Encode every clip of a manifest, and where asked a warped copy of each that is trained on.
 
+    A clip that no other voice repeats is also encoded in disguise (NANSY, arXiv:2110.14513): with other pitch and
+    formants in the same time, a source for conversions into the voice that was recorded.
+
     Args:
         show: told the clips done and to be done.
 
@@ -116,7 +131,7 @@ def encode(
         The number of clips, copies included.
     """
     tokenizer = AudioTokenizer.from_pretrained(tokenizer_folder)
-    lines = [json.loads(line) for line in (folder / MANIFEST).read_text(encoding="utf-8").splitlines()]
+    lines = read_manifest(folder / MANIFEST)
     codes: dict[str, Tensor] = {}
     for number, line in enumerate(lines):
         wave, rate = soundfile.read(audio_file(folder, line["id"]), dtype="float32", always_2d=True)
@@ -124,6 +139,8 @@ def encode(
         codes[line["id"]] = _encode(tokenizer, mono, rate)
         if warped and line.get("split") != "held out":
             codes[f"{line['id']}~"] = _encode(tokenizer, mono, rate * warp_of(line))
+        if "pair" not in line:
+            codes[f"{line['id']}^"] = _encode(tokenizer, _disguised(mono, rate, line["id"]), rate)
         show(number + 1, len(lines))
     path = codes_file(folder, tokenizer_folder)
     save_file(codes, path.with_suffix(".half"))
@@ -151,7 +168,7 @@ def align(
     head = PhoneHead(tokenizer.config.encoder.width)
     head.load_state_dict(load_file(tokenizer_folder / PHONES_FILE))
     head.eval().requires_grad_(requires_grad=False)
-    lines = [json.loads(line) for line in (folder / MANIFEST).read_text(encoding="utf-8").splitlines()]
+    lines = read_manifest(folder / MANIFEST)
     kept = 0
     for number, line in enumerate(lines):
         wave, rate = soundfile.read(audio_file(folder, line["id"]), dtype="float32", always_2d=True)
@@ -167,10 +184,14 @@ def align(
             line["starts"] = [round(1000 * float(start)) for start in starts]
             kept += 1
         show(number + 1, len(lines))
-    half = folder / f"{MANIFEST}.half"
-    half.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    half.replace(folder / MANIFEST)
+    write_manifest(folder / MANIFEST, lines)
     return kept
+
+
+def _disguised(mono: Samples, rate: int, name: str) -> Samples:
+    """The same words at the same times in another voice: resampled, and brought back to its tempo (WSOLA)."""
+    factor = DISGUISES[crc32(name.encode()) % len(DISGUISES)]
+    return filtered(soxr.resample(mono, rate * factor, rate), rate, "atempo", f"{1 / factor:.6f}")
 
 
 def _encode(tokenizer: AudioTokenizer, mono: np.ndarray[Any, np.dtype[np.float32]], rate: float) -> Tensor:

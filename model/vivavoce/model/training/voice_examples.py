@@ -17,6 +17,8 @@ from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.prompts import Material, PromptBuilder, ReferenceCodes
 from vivavoce.model.script import reading_groups
 from vivavoce.model.spoken import PAUSES, PHONES, STRESS, TOKEN
+from vivavoce.model.training.phones import SLOTS, classes
+from vivavoce.model.training.phones import UNKNOWN as UNKNOWN_PHONE
 from vivavoce.model.training.voice_corpus import Clip, Corpus
 
 SPECIAL_NAMES = (
@@ -46,10 +48,18 @@ def phone_tokenizer() -> Tokenizer:
 
 @dataclass(frozen=True)
 class Example:
-    """A sequence of groups, and where in it the model is taught: `target` bool[T]."""
+    """A sequence of T groups as the model shall continue it.
+
+    Attributes:
+        groups: what it reads and says.
+        target: bool[T], where it is taught.
+        phones: int64[T, SLOTS * group_size], the class of phone in the middle of each slot of a taught patch,
+            elsewhere `phones.UNKNOWN`.
+    """
 
     groups: Groups
     target: Tensor
+    phones: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,17 +86,16 @@ class Examples:
     ) -> None:
         self._builder, self._config, self._special, self._rate = builder, config, special, frame_rate
         self._clips: list[list[Clip]] = []
-        self._corpus: dict[str, Corpus] = {}
         self._pairs: list[list[tuple[Clip, Clip]]] = []
         self._of_speaker: dict[str, list[Clip]] = defaultdict(list)
         for corpus in corpora:
-            clips = corpus.held_out if held_out else corpus.taught
-            by_name = {clip.name: clip for clip in clips}
+            known = corpus.held_out if held_out else corpus.taught
+            by_name = {clip.name: clip for clip in known}
+            clips = [clip for clip in known if not clip.disguise]
             pairs = [(by_name[clip.pair], clip) for clip in clips if clip.pair in by_name]
             self._clips += [clips] if clips else []
             self._pairs += [pairs] if pairs else []
             for clip in clips:
-                self._corpus[clip.name] = corpus
                 self._of_speaker[clip.speaker].append(clip)
         if not self._clips:
             raise FileNotFoundError("no clips with words and codes")
@@ -120,7 +129,7 @@ class Examples:
             self._special,
         )
         free = torch.cat((torch.zeros(len(prompt), dtype=torch.bool), torch.ones(len(answer), dtype=torch.bool)))
-        return Example(concatenate([prompt, answer]), free)
+        return self._example(concatenate([prompt, answer]), free, wanted)
 
     def _conversion(self, source: Clip, wanted: Piece, reference: Piece) -> Example:
         codes, given = self._codes(wanted), self._codes(Piece(source, wanted.start, wanted.end))
@@ -129,9 +138,19 @@ class Examples:
         material = Material("", given[:, :frames], (self._reference(reference),))
         prompt = self._prompt("conversion", material)
         speech = speech_groups(codes[:, :frames], self._config, self._special.empty)
-        script = self._builder.script(task, material, len(speech))
+        script = self._builder.script(task, given[:, :frames])
         groups = concatenate([prompt, script.filled(speech.codes)])
-        return Example(groups, torch.cat((torch.zeros(len(prompt), dtype=torch.bool), script.free)))
+        return self._example(groups, torch.cat((torch.zeros(len(prompt), dtype=torch.bool), script.free)), wanted)
+
+    def _example(self, groups: Groups, target: Tensor, said: Piece) -> Example:
+        """With the phones of `said`, which the taught patches hold in their order."""
+        patches = target & (groups.text == self._special.empty)
+        frames = int(patches.sum()) * self._config.group_size
+        first = round(said.start * self._rate) / self._rate
+        named = classes(said.clip.tokens, np.array(said.clip.starts) - first, frames, self._rate)
+        phones = torch.full((len(groups), SLOTS * self._config.group_size), UNKNOWN_PHONE)
+        phones[patches] = named.view(-1, phones.shape[1])
+        return Example(groups, target, phones)
 
     def _prompt(self, name: str, material: Material) -> Groups:
         return self._builder.build(self._builder.profile.task(name), material)
@@ -140,12 +159,11 @@ class Examples:
         return ReferenceCodes(self._codes(piece), "")
 
     def _codes(self, piece: Piece) -> Tensor:
-        codes = self._corpus[piece.clip.name].codes(piece.clip)
-        return codes[:, round(piece.start * self._rate) : round(piece.end * self._rate)]
+        return piece.clip.codes()[:, round(piece.start * self._rate) : round(piece.end * self._rate)]
 
     def _pieces(self, target: Clip, random: np.random.Generator) -> tuple[Piece, Piece] | None:
         """Reference and target: of two clips of the speaker, or two pieces of one that share nothing."""
-        others = [clip for clip in self._of_speaker[target.speaker] if clip.name != target.name]
+        others = [clip for clip in self._of_speaker[target.speaker] if clip is not target]
         wished = float(random.uniform(*REFERENCE_SECONDS))
         if others and random.random() < OTHERS:
             other = _one(others, random)

@@ -38,11 +38,10 @@ Reader = Annotated[Caller, allowed(Scope.CONSENTS_READ)]
 Writer = Annotated[Caller, allowed(Scope.CONSENTS_WRITE)]
 
 
-class ConsentForm(FormBody):
-    """A recorded word, with what it covers."""
+class Covered(Body):
+    """What a consent covers, and in which language it is given."""
 
     language: str
-    recording: UploadFile
     operations: frozenset[Operation] = frozenset(Operation)
     purposes: frozenset[Purpose] = frozenset({Purpose.GENERAL})
     languages: list[str] = Field(default=[], max_length=100)
@@ -62,8 +61,14 @@ class ConsentForm(FormBody):
         )
 
 
-class NewConsent(ConsentForm):
-    """A recorded consent, by whom, and for a minor the guardian who consents too."""
+class ConsentForm(FormBody, Covered):
+    """A recorded word, with what it covers."""
+
+    recording: UploadFile
+
+
+class Consenting(Covered):
+    """Who consents, and for a minor the guardian who consents too."""
 
     name: str
     guardian: str | None = None
@@ -73,6 +78,10 @@ class NewConsent(ConsentForm):
     def consenting(self) -> Guardian | None:
         """Who consents for a minor."""
         return None if self.guardian is None else Guardian(self.guardian, self.guardian_relationship)
+
+
+class NewConsent(ConsentForm, Consenting):
+    """A recorded consent, and by whom."""
 
 
 class NewName(Body):

@@ -48,7 +48,7 @@ async def detect(
     submission = await run_in_threadpool(with_input, here, submission, form.file, MIN_MARKED_SECONDS)
     job = await run_in_threadpool(submit, here, submission)
     if wants_job(prefer):
-        return accepted(job)
+        return await run_in_threadpool(accepted, here, job)
     job = await finished(here, job.id)
     if job.status != JobStatus.SUCCEEDED or job.result is None:
         raise job_problem(request, job.status, job.error_code, job.error_detail)

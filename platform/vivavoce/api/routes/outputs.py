@@ -73,7 +73,7 @@ def receipt(output_id: str, caller: Annotated[Caller, allowed(Scope.JOBS_READ)],
         output = find_output(session, caller, output_id)
         job = session.get_one(Job, output.job_id)
         note = here.log.checkpoint(session)
-        size = Checkpoint.open(note, here.log.verifier).size
+        size = Checkpoint.open(note, *here.log.verifiers).size
         leaves = [leaf for leaf in (job.intent_leaf, job.outcome_leaf) if leaf is not None]
         return Receipt(
             output=output.id,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from vivavoce.api.gate import LINKED, Caller, allowed
 from vivavoce.api.routes.consents import ConsentForm, shown
@@ -63,7 +64,7 @@ def put_out_of_force(consent_id: str, body: Reason, caller: Writer, here: Here) 
     """Suspend a consent: nothing is made or handed out under it until it is lifted. Admins reach every tenant's."""
     admin = Scope.ADMIN in caller.scopes
     with here.database.write() as session:
-        _require_reach(here, caller, consent_id)
+        _require_reach(session, caller, consent_id)
         consent = suspend(
             session, here.log, consent_id, body.reason, caller.key_id, "admin" if admin else "tenant", now()
         )
@@ -75,7 +76,7 @@ def put_back_in_force(consent_id: str, body: Reason, caller: Writer, here: Here)
     """Lift a suspension. What an admin has suspended, an admin lifts."""
     admin = Scope.ADMIN in caller.scopes
     with here.database.write() as session:
-        _require_reach(here, caller, consent_id)
+        _require_reach(session, caller, consent_id)
         consent = lift(session, here.log, consent_id, body.reason, caller.key_id, "admin" if admin else "tenant")
         return shown(session, here, consent)
 
@@ -161,8 +162,7 @@ def erased(here: Services, subject_id: str, actor: str) -> ErasureView:
     )  # fmt: skip
 
 
-def _require_reach(here: Services, caller: Caller, consent_id: str) -> None:
+def _require_reach(session: Session, caller: Caller, consent_id: str) -> None:
     """Refuse other tenants' consents, as unknown, unless an admin asks."""
     if Scope.ADMIN not in caller.scopes:
-        with here.database.read() as session:
-            find_consent(session, caller.tenant_id, consent_id)
+        find_consent(session, caller.tenant_id, consent_id)

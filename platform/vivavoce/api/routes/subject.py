@@ -1,6 +1,7 @@
 """`/subject/{token}`: a speaker's own way in. No account: who holds the link reads, exports, withdraws, is erased.
 
-Withdrawing takes one request without a body, as giving took one recording.
+Withdrawing takes one request without a body, as giving took one recording. A browser gets pages that work without a
+script, a program JSON.
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ import json
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel
 from sqlalchemy import func, select
 
-from vivavoce.api.gate import BySpeaker, Speaker
+from vivavoce.api.gate import LINKED, BySpeaker, Speaker
 from vivavoce.api.routes.rights import ErasureView, erased
 from vivavoce.api.services import Here, Services, now
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.errors import ConsentRefused
-from vivavoce.consent.export import export_subject
 from vivavoce.consent.links import revoke_link
 from vivavoce.consent.receipt_issue import issue_receipt
 from vivavoce.consent.service import effective_status, find_consent
 from vivavoce.consent.statements import statement
-from vivavoce.ledger.tables import Consent, ConsentStatus, Output, Subject, Tenant, Voice
+from vivavoce.console.pages import browses, page
+from vivavoce.ledger.tables import Consent, ConsentStatus, Job, Output, Subject, Tenant, Voice
+from vivavoce.policy.export import export_subject
 from vivavoce.release.withdrawal import withdraw
 
 router = APIRouter(prefix="/subject/{token}", tags=["subject"])
@@ -58,6 +60,14 @@ class GivenConsent(BaseModel):
     voices: int
 
 
+class MadeView(BaseModel):
+    """How many sounds somebody made for one purpose."""
+
+    by: str
+    purpose: str
+    sounds: int
+
+
 class SubjectView(BaseModel):
     """All that concerns a speaker, in short; the export has it in full."""
 
@@ -66,6 +76,7 @@ class SubjectView(BaseModel):
     consents: list[GivenConsent]
     outputs: int
     """Sounds that were made with the voice."""
+    made: list[MadeView]
 
 
 class Withdrawn(BaseModel):
@@ -82,11 +93,16 @@ class Closed(BaseModel):
     revoked: bool = True
 
 
-@router.get("")
-def read(speaker: BySpeaker, here: Here, response: Response) -> SubjectView:
+@router.get("", response_model=SubjectView)
+def read(token: str, speaker: BySpeaker, here: Here, request: Request, response: Response) -> Any:  # noqa: ANN401
     """Read what you have consented to and what was made. The reading is logged."""
     response.headers.update(_PRIVATE)
     _log(here, speaker, Tag.SUBJECT_READ)
+    view = _all(here, speaker)
+    return page("subject.html", view=view, address=f"{LINKED}{token}") if browses(request) else view
+
+
+def _all(here: Services, speaker: Speaker) -> SubjectView:
     with here.database.read() as session:
         subject = session.get_one(Subject, speaker.subject_id)
         consents = session.scalars(_consents(speaker)).all()
@@ -99,25 +115,32 @@ def read(speaker: BySpeaker, here: Here, response: Response) -> SubjectView:
             to = session.get_one(Tenant, consent.tenant_id).name
             status = effective_status(consent, now())
             views.append(GivenConsent(**same | {"status": status, "to": to, "statement": read_aloud, "voices": voices}))
-    return SubjectView(subject=subject.id, erased_at=subject.erased_at, consents=views, outputs=outputs)
+        made = session.execute(_made(speaker)).all()
+    return SubjectView(
+        subject=subject.id,
+        erased_at=subject.erased_at,
+        consents=views,
+        outputs=outputs,
+        made=[MadeView(by=by, purpose=purpose, sounds=sounds) for by, purpose, sounds in made],
+    )
 
 
-@router.post("/withdraw")
-def withdraw_everything(speaker: BySpeaker, here: Here) -> Withdrawn:
+@router.post("/withdraw", response_model=Withdrawn)
+def withdraw_everything(token: str, speaker: BySpeaker, here: Here, request: Request) -> Any:  # noqa: ANN401
     """Withdraw all your consents, at once and for good. Again, it changes nothing."""
     with here.database.read() as session:
         given = [consent.id for consent in session.scalars(_consents(speaker)) if consent.status not in _ENDED]
     for consent_id in given:
         _withdraw(here, speaker, consent_id)
-    return Withdrawn(withdrawn=given)
+    return _done(request, token, Withdrawn(withdrawn=given))
 
 
-@router.post("/consents/{consent_id}/withdraw")
-def withdraw_one(consent_id: str, speaker: BySpeaker, here: Here) -> Withdrawn:
+@router.post("/consents/{consent_id}/withdraw", response_model=Withdrawn)
+def withdraw_one(token: str, consent_id: str, speaker: BySpeaker, here: Here, request: Request) -> Any:  # noqa: ANN401
     """Withdraw one consent, at once and for good. Again, it changes nothing."""
     _own(here, speaker, consent_id)
     _withdraw(here, speaker, consent_id)
-    return Withdrawn(withdrawn=[consent_id])
+    return _done(request, token, Withdrawn(withdrawn=[consent_id]))
 
 
 @router.get("/consents/{consent_id}/receipt")
@@ -139,18 +162,34 @@ def export(speaker: BySpeaker, here: Here) -> Response:
     return Response(file, media_type="application/zip", headers=headers)
 
 
-@router.post("/erase")
-def be_erased(speaker: BySpeaker, here: Here) -> ErasureView:
+@router.post("/erase", response_model=ErasureView)
+def be_erased(token: str, speaker: BySpeaker, here: Here, request: Request) -> Any:  # noqa: ANN401
     """Have everything about you destroyed. It cannot be undone; receipts and the log's proofs still verify."""
-    return erased(here, speaker.subject_id, speaker.actor)
+    return _done(request, token, erased(here, speaker.subject_id, speaker.actor))
 
 
-@router.post("/close")
-def close(speaker: BySpeaker, here: Here) -> Closed:
+@router.post("/close", response_model=Closed)
+def close(speaker: BySpeaker, here: Here, request: Request) -> Any:  # noqa: ANN401
     """Make this link worthless, for instance because somebody else has seen it."""
     with here.database.write() as session:
         revoke_link(session, here.log, speaker.link_id, speaker.tenant_id, speaker.actor, now())
-    return Closed(id=speaker.link_id)
+    return page("closed.html") if browses(request) else Closed(id=speaker.link_id)
+
+
+def _done(request: Request, token: str, done: BaseModel) -> BaseModel | Response:
+    """Answer a program; lead a browser back to its page."""
+    return RedirectResponse(f"{LINKED}{token}", 303, _PRIVATE) if browses(request) else done
+
+
+def _made(speaker: Speaker) -> Any:  # noqa: ANN401 - SQLAlchemy's own generic
+    return (
+        select(Tenant.name, Job.purpose, func.count())
+        .join(Output, Output.tenant_id == Tenant.id)
+        .join(Job, Job.id == Output.job_id)
+        .where(Output.subject_id == speaker.subject_id)
+        .group_by(Tenant.name, Job.purpose)
+        .order_by(Tenant.name, Job.purpose)
+    )
 
 
 def _consents(speaker: Speaker) -> Any:  # noqa: ANN401 - SQLAlchemy's own generic

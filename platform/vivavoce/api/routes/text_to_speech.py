@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from vivavoce.api.flow import IdempotencyKey, Prefer, sound_answer
@@ -12,8 +12,10 @@ from vivavoce.api.gate import Caller, allowed
 from vivavoce.api.routes.speech import SOUND, SpeechBody, submission_of
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here
-from vivavoce.api.shapes import Body, OutputFormat, Seed, plain_format
+from vivavoce.api.shapes import Body, Commercial, OutputFormat, Seed, Territory, plain_format
+from vivavoce.api.streaming import stream_answer
 from vivavoce.consent import Purpose
+from vivavoce.policy.requests import Submission
 
 router = APIRouter(prefix="/v1/text-to-speech", tags=["speech"])
 
@@ -27,27 +29,43 @@ class TextToSpeechBody(Body):
     language_code: Annotated[str | None, Field(pattern=r"^[a-z]{2,3}$")] = None
     seed: Seed | None = None
     purpose: Purpose = Purpose.GENERAL
+    territory: Territory | None = None
+    commercial: Commercial = False
 
 
-@router.post("/{voice_id}", response_class=Response, responses=SOUND)
-@router.post("/{voice_id}/stream", response_class=Response, responses=SOUND)
-async def speak(
+ForSpeech = Annotated[Caller, allowed(Scope.SPEECH)]
+
+
+def _submission(
     voice_id: str,
     body: TextToSpeechBody,
-    request: Request,
-    caller: Annotated[Caller, allowed(Scope.SPEECH)],
-    here: Here,
+    caller: ForSpeech,
     output_format: OutputFormat = "mp3",
     idempotency_key: IdempotencyKey = None,
-    prefer: Prefer = None,
-) -> Response:
-    """Say a text in a voice, for a purpose that its speaker has consented to."""
+) -> Submission:
     asked = SpeechBody(
         input=body.text,
         voice=voice_id,
         response_format=plain_format(output_format),
         purpose=body.purpose,
         language=body.language_code,
+        territory=body.territory,
+        commercial=body.commercial,
         seed=body.seed,
     )
-    return await sound_answer(request, here, caller, submission_of(asked, caller, idempotency_key), prefer)
+    return submission_of(asked, caller, idempotency_key)
+
+
+Asked = Annotated[Submission, Depends(_submission)]
+
+
+@router.post("/{voice_id}", response_class=Response, responses=SOUND)
+async def speak(request: Request, asked: Asked, caller: ForSpeech, here: Here, prefer: Prefer = None) -> Response:
+    """Say a text in a voice, for a purpose that its speaker has consented to."""
+    return await sound_answer(request, here, caller, asked, prefer)
+
+
+@router.post("/{voice_id}/stream", response_class=Response, responses=SOUND)
+async def stream(request: Request, asked: Asked, caller: ForSpeech, here: Here, prefer: Prefer = None) -> Response:
+    """Say a text in a voice and send the sound while it is made."""
+    return await stream_answer(request, here, caller, asked, prefer, "audio")

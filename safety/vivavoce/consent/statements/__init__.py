@@ -16,7 +16,7 @@ from vivavoce.consent.statements.catalogue import (
     parse,
     statement,
 )
-from vivavoce.consent.statements.composing import Reading, Terms, compose, draw_words
+from vivavoce.consent.statements.composing import Reading, Terms, compose, draw_words, notice_for
 from vivavoce.consent.statements.spoken import spoken_form
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "draw_words",
     "languages",
     "notice",
+    "notice_for",
     "parse",
     "spoken_form",
     "statement",

@@ -12,6 +12,7 @@ from datetime import date
 from vivavoce.consent.names import plain_name
 from vivavoce.consent.scope import Purpose
 from vivavoce.consent.statements.catalogue import WORDS, Catalogue, catalogue, notice, statement
+from vivavoce.consent.statements.spoken import spoken_form
 
 _SLOT = re.compile(r"\{([a-z]+)\}")
 
@@ -50,9 +51,16 @@ class Reading:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def draw_words(language: str) -> tuple[str, ...]:
-    """Draw the one-time words of a challenge, no word twice: at least 32 bits that nobody can foresee."""
-    return tuple(secrets.SystemRandom().sample(catalogue(language).words, WORDS))
+def draw_words(language: str, terms: Terms) -> tuple[str, ...]:
+    """Draw the one-time words of a challenge: 32 bits that nobody can foresee.
+
+    No word comes twice, and none that the sentence itself has: it would be heard without being said again.
+    """
+    said = spoken_form(_sentence(language, terms), language)
+    edge = " " if " " in said else ""
+    text = f"{edge}{said}{edge}"
+    fit = [word for word in catalogue(language).words if f"{edge}{spoken_form(word, language)}{edge}" not in text]
+    return tuple(secrets.SystemRandom().sample(fit, WORDS))
 
 
 def compose(language: str, terms: Terms, words: Sequence[str]) -> Reading:
@@ -64,22 +72,33 @@ def compose(language: str, terms: Terms, words: Sequence[str]) -> Reading:
     Raises:
         ConsentInvalid: There is no statement in that language, or a name is empty, too long or not text.
     """
-    texts, said, shown = catalogue(language), statement(language), notice(language)
-    until = _fill(
-        texts.date, day=str(terms.until.day), month=texts.months[terms.until.month - 1], year=terms.until.year
-    )
-    company = plain_name(terms.company)
-    purposes = _listed(texts, [texts.purposes[purpose] for purpose in Purpose if purpose in terms.purposes])
-    sentence = _fill(said.text, speaker=plain_name(terms.speaker), company=company, purposes=purposes, date=until)
+    texts, said = catalogue(language), statement(language)
     challenge = _fill(said.challenge, words=texts.comma.join(words))
     return Reading(
         language=language,
         statement_version=said.version,
-        text=f"{sentence} {challenge}",
+        text=f"{_sentence(language, terms)} {challenge}",
         words=tuple(words),
-        notice_version=shown.version,
-        notice=_fill(shown.text, company=company, date=until),
+        notice_version=notice(language).version,
+        notice=notice_for(language, terms.company, terms.until),
     )
+
+
+def _sentence(language: str, terms: Terms) -> str:
+    texts = catalogue(language)
+    purposes = _listed(texts, [texts.purposes[purpose] for purpose in Purpose if purpose in terms.purposes])
+    speaker, company = plain_name(terms.speaker), plain_name(terms.company)
+    until = _dated(texts, terms.until)
+    return _fill(statement(language).text, speaker=speaker, company=company, purposes=purposes, date=until)
+
+
+def notice_for(language: str, company: str, until: date) -> str:
+    """Fill the newest notice of a language in; raises as `compose`."""
+    return _fill(notice(language).text, company=plain_name(company), date=_dated(catalogue(language), until))
+
+
+def _dated(texts: Catalogue, day: date) -> str:
+    return _fill(texts.date, day=str(day.day), month=texts.months[day.month - 1], year=day.year)
 
 
 def _fill(text: str, **values: str | int) -> str:

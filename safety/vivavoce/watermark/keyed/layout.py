@@ -36,6 +36,16 @@ class Layout:
         return np.where(self._is_pilot, self._signs, 0).astype(np.float32)
 
     @cached_property
+    def pilot_spectrum(self) -> NDArray[np.complex64]:
+        """complex64[BANDS, COLUMNS / 2 + 1] of the pilot along the columns."""
+        return np.asarray(np.fft.rfft(self.pilot.T, axis=-1))
+
+    @cached_property
+    def pilot_place_spectrum(self) -> NDArray[np.complex64]:
+        """complex64[BANDS, COLUMNS / 2 + 1] of where the pilot is: 1 in its tiles, 0 in the others."""
+        return np.asarray(np.fft.rfft(np.abs(self.pilot.T), axis=-1))
+
+    @cached_property
     def payload(self) -> NDArray[np.float32]:
         """float32[COLUMNS, BANDS]: signs of the tiles that carry code bits, as they are for a one; 0 elsewhere."""
         return np.where(self._is_pilot, 0, self._signs).astype(np.float32)

@@ -104,8 +104,17 @@ def standing_out(power: Power, warp: Warp, *, noisy: bool = False) -> NDArray[np
         warp: What is thought to have been done to it.
         noisy: Trust tiles less the nearer they are to their band's noise floor (its lowest tenth).
     """
-    length = max(2, round(COLUMN_FRAMES / warp.tempo))
-    pooled = power @ pooling(warp.pitch)
+    return _taken(_every_row(power, warp.pitch, _length(warp), noisy=noisy), warp)
+
+
+def _length(warp: Warp) -> int:
+    """Frames of a column as it was received."""
+    return max(2, round(COLUMN_FRAMES / warp.tempo))
+
+
+def _every_row(power: Power, pitch: float, length: int, *, noisy: bool) -> NDArray[np.float32]:
+    """float32[frames, BANDS]: what `standing_out` takes its rows from, for all tempos with columns of this length."""
+    pooled = power @ pooling(pitch)
     sums = np.concatenate([np.zeros((1, BANDS)), np.cumsum(pooled, axis=0, dtype=np.float64)])
     last = np.minimum(np.arange(len(pooled)) + length, len(pooled))
     tiles = (sums[last] - sums[:-1]) / (last - np.arange(len(pooled)))[:, None]
@@ -113,8 +122,13 @@ def standing_out(power: Power, warp: Warp, *, noisy: bool = False) -> NDArray[np
     rows = np.tanh(contrast(decibels(tiles.astype(np.float32)), length) / EDGE_DB)
     if noisy:
         rows = rows * tiles / (tiles + 3 * np.quantile(tiles, 0.1, axis=0))
+    return np.asarray(rows, dtype=np.float32)
+
+
+def _taken(rows: NDArray[np.float32], warp: Warp) -> NDArray[np.float32]:
+    """One row for every 10 ms of the sound as it was made."""
     taken = np.round(np.arange(0, len(rows), 1 / warp.tempo)).astype(np.intp)
-    return np.asarray(rows[np.minimum(taken, len(rows) - 1)], dtype=np.float32)
+    return rows[np.minimum(taken, len(rows) - 1)]
 
 
 def best_place(rows: NDArray[np.float32], layout: Layout) -> tuple[int, float]:
@@ -125,26 +139,29 @@ def best_place(rows: NDArray[np.float32], layout: Layout) -> tuple[int, float]:
         folded[: len(part)] += part
     # [phase, slot, band]: only every fourth row lies on the columns of one phase.
     slots = folded.reshape(COLUMNS, COLUMN_FRAMES, BANDS).transpose(1, 2, 0)
-    scores = _correlate(slots, layout.pilot)
-    energy = _correlate(slots**2, np.abs(layout.pilot))
+    scores = _correlate(slots, layout.pilot_spectrum)
+    energy = _correlate(slots**2, layout.pilot_place_spectrum)
     z = scores / np.sqrt(np.maximum(energy, 1e-6))
     phase, shift = np.unravel_index(int(np.argmax(z)), z.shape)
     # Row `phase` is the first row of column `shift`, so row 0 lies `phase` frames before it.
     return int((shift * COLUMN_FRAMES - phase) % _PERIOD), float(z[phase, shift])
 
 
-def _correlate(slots: NDArray[np.float32], pattern: NDArray[np.float32]) -> NDArray[np.float64]:
-    """float64[phases, COLUMNS]: sum of slots[slot] * pattern[slot + shift] for each shift, circular."""
-    spectrum = np.fft.rfft(pattern.T, axis=-1)
-    product = (np.conj(np.fft.rfft(slots, axis=-1)) * spectrum).sum(axis=1)
+def _correlate(slots: NDArray[np.float32], pattern: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """float32[phases, COLUMNS]: sum of slots[slot] * pattern[slot + shift] for each shift, circular."""
+    product = (np.conj(np.fft.rfft(slots, axis=-1)) * pattern).sum(axis=1)
     return np.asarray(np.fft.irfft(product, COLUMNS, axis=-1))
 
 
 def look(power: Power, layout: Layout, tried: Iterable[Warp], *, noisy: bool = False) -> Match:
     """The best match of a window, float32[frames, bins], over all `tried` warps."""
     best = Match(AS_MADE, 0, float("-inf"))
+    rows, made_for = None, None
     for warp in tried:
-        first, z = best_place(standing_out(power, warp, noisy=noisy), layout)
+        # Neighbours among the stretched ones differ in what is taken only.
+        if rows is None or made_for != (warp.pitch, _length(warp)):
+            rows, made_for = _every_row(power, warp.pitch, _length(warp), noisy=noisy), (warp.pitch, _length(warp))
+        first, z = best_place(_taken(rows, warp), layout)
         if z > best.z:
             best = Match(warp, first, z)
     return best

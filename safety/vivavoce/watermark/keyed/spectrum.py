@@ -94,9 +94,7 @@ def contrast(level: NDArray[np.float32], lag: int) -> NDArray[np.float32]:
 
 
 def _minus_neighbours(level: NDArray[np.float32], lag: int, axis: int = 0) -> NDArray[np.float32]:
-    pad = [(0, 0), (0, 0)]
-    pad[axis] = (lag, lag)
-    padded = np.pad(level, pad, mode="edge")
-    before = np.take(padded, np.arange(level.shape[axis]), axis=axis)
-    after = np.take(padded, np.arange(2 * lag, 2 * lag + level.shape[axis]), axis=axis)
+    at, last = np.arange(level.shape[axis]), level.shape[axis] - 1
+    before = np.take(level, np.maximum(at - lag, 0), axis=axis)
+    after = np.take(level, np.minimum(at + lag, last), axis=axis)
     return np.asarray(level - (before + after) / 2, dtype=np.float32)

@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -22,13 +21,12 @@ import soxr
 
 from vivavoce.model.errors import ModelError
 from vivavoce.model.spoken import spoken
+from vivavoce.model.training.clips import MANIFEST, Line, read_manifest
 from vivavoce.model.training.synth import texts, voices
 from vivavoce.model.training.synth.teacher import SAMPLE_RATE, Teacher
 
-MANIFEST = "manifest.jsonl"
 HELD_OUT_SHARE = 0.04  # of the utterances
 LETTERS = 110  # that an utterance has at most, unless one sentence alone has more
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -97,12 +95,6 @@ def make(sources: Sources, planned: list[Utterance], out: Path, processes: int) 
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                     file.flush()
                     yield line
-
-
-def read_manifest(path: Path) -> list[Line]:
-    """Lines of a manifest; a last one that was cut off is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 _teacher: Teacher

@@ -1,25 +1,22 @@
-"""`python -m benchmarks.verification FOLDER`: how often two recordings are taken for one speaker's.
+"""How often two recordings are taken for one speaker's.
 
-`FOLDER` holds recordings named SPEAKER-anything, such as LibriSpeech's. Each is cut into halves: two halves of one
-speaker are genuine pairs, first and second halves of different speakers impostors. Printed with counts, at the two
-thresholds that consent uses, for whole halves and for 3 s of each.
+Each recording is cut into halves: two halves of one speaker are genuine pairs, first and second halves of different
+speakers impostors. Printed with counts, at the two thresholds that consent uses, for whole halves and for 3 s of each.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 from numpy.typing import NDArray
 
-from vivavoce.verification.speakers import MODEL, OTHER, SAME, SpeakerVerifier
+from vivavoce.policy.likeness import OTHER, SAME
+from vivavoce.verification.speakers import SpeakerVerifier
 
 SHORT = 3.0  # seconds
-SUFFIXES = {".flac", ".wav", ".ogg", ".opus"}
 
 
 def halves(path: Path, seconds: float | None) -> list[tuple[NDArray[np.float32], int]]:
@@ -54,20 +51,3 @@ def measure(verifier: SpeakerVerifier, files: list[Path], seconds: float | None)
         for at in places[:: max(1, len(places) // 2000)]
     ]
     print(f"  equal error rate about {min(rates):.2%}")
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    files = sorted(path for path in parser.parse_args().folder.rglob("*") if path.suffix in SUFFIXES)
-    torch.set_num_threads(1)
-    verifier = SpeakerVerifier.open()
-    speakers = len({path.name.partition("-")[0] for path in files})
-    print(f"{MODEL}, {len(files)} recordings of {speakers} speakers")
-    for seconds in (None, SHORT):
-        measure(verifier, files, seconds)
-
-
-if __name__ == "__main__":
-    main()

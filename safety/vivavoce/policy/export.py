@@ -20,17 +20,18 @@ from vivavoce.audit.entries import Entry
 from vivavoce.audit.errors import NoSuchProof
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
-from vivavoce.consent.creation import guardian_name, speaker_name
+from vivavoce.consent.creation import guardian_name, open_recording, speaker_name
 from vivavoce.consent.errors import ConsentRefused
 from vivavoce.consent.receipt_issue import issue_receipt
 from vivavoce.consent.service import effective_status
 from vivavoce.consent.statements import statement
 from vivavoce.consent.voices import open_clip
-from vivavoce.ledger.envelope import unseal
 from vivavoce.ledger.errors import Erased, ObjectMissing
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.objects import ObjectStore
 from vivavoce.ledger.tables import AuditLeaf, Consent, Job, Output, ReferenceClip, Subject, Tenant, Voice
+from vivavoce.policy.likeness import voice_print
+from vivavoce.policy.verification import verified
 from vivavoce.sound.containers import identify
 
 _SAME = (
@@ -94,14 +95,16 @@ def _consent(
     said["statement"] = {"id": read.id, "version": read.version, "text": read.text}
     voices = session.scalars(select(Voice).where(Voice.consent_id == consent.id).order_by(Voice.id)).all()
     said["voices"] = [{"id": voice.id, "name": voice.name, "created_at": voice.created_at} for voice in voices]
+    said["verification"] = verified(session, keyring, subject, consent.id)
     try:
         said["name"] = speaker_name(session, keyring, consent)
         said["guardian"] = guardian_name(session, keyring, consent)
-        data = unseal(keyring, subject, store.get(consent.recording_key), consent.recording_key.encode())
+        data = open_recording(consent, subject, store, keyring)
         said["recording"] = _enclose(file, f"recordings/{consent.id}", data)
         for voice, kept in zip(voices, said["voices"], strict=True):
             clips = session.scalars(select(ReferenceClip).where(ReferenceClip.voice_id == voice.id))
             kept["clips"] = [_clip(clip, subject, store, keyring, file) for clip in clips]
+            kept["print"] = voice_print(session, keyring, subject, voice.id)
     except (Erased, ObjectMissing):
         said["recording"] = None  # erased, or its time was over
     return said
