@@ -65,7 +65,7 @@ def test_sound_is_described_only_where_serving_answers(installation: Installatio
         if any(kind in answers for kind in MEDIA_TYPES.values()):
             sounding.add(route.path)
             source = inspect.getsource(route.endpoint)
-            assert "sound_answer(" in source or "serving.serve(" in source, route.path
+            assert any(served in source for served in ("sound_answer(", "stream_answer(", "serving.serve(")), route.path
         elif route.path in HEARD:
             continue
         elif "Response" in str(inspect.signature(route.endpoint).return_annotation):

@@ -33,14 +33,14 @@ def routes(installation: Installation) -> list[Any]:
     return [context for context in iter_route_contexts(app.routes) if isinstance(context.original_route, APIRoute)]
 
 
-def scopes_of(route: Any) -> list[Scope]:
-    """The scopes that a route's signature asks for."""
-    found, waiting = [], [route.dependant]
+def scopes_of(route: Any) -> set[Scope]:
+    """The scopes that a route's signature, and what it depends on, ask for."""
+    found, waiting = set(), [route.dependant]
     while waiting:
         dependant = waiting.pop()
         waiting += dependant.dependencies
         if hasattr(dependant.call, "scope"):
-            found.append(dependant.call.scope)
+            found.add(dependant.call.scope)
     return found
 
 

@@ -111,7 +111,8 @@ def test_what_was_begun_and_lost_is_not_begun_again(house: House, runner: JobRun
     with monkeypatched_stop(runner), running(runner, job_id):
         pass
     assert house.job(job_id).status == JobStatus.QUEUED
-    assert host.unfinished.get_nowait() == job_id
+    given_back = [host.unfinished.get_nowait() for _ in range(host.unfinished.qsize())]  # earlier tests' too
+    assert given_back[-1] == job_id
     runner.run(job_id)
     house.check_one_end(job_id, JobStatus.FAILED, "stream_interrupted")
 
