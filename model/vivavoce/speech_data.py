@@ -87,11 +87,17 @@ def encode(
     folder: Folder,
     codec: Codec,
     warped: Annotated[bool, typer.Option(help="Also a copy of each, faster or slower: other speakers.")] = True,
+    in_rooms: Annotated[
+        bool, typer.Option("--rooms/--no-rooms", help="Also a copy of each in a room with noise, to start from.")
+    ] = True,
 ) -> None:
     """Encode every clip once, so that training reads codes and no sound."""
     from vivavoce.model.training import voice_corpus
 
-    count = _over("Encoding", lambda show: voice_corpus.encode(folder, codec, warped=warped, show=show))
+    count = _over(
+        "Encoding",
+        lambda show: voice_corpus.encode(folder, codec, warped=warped, in_rooms=in_rooms, show=show),
+    )
     _out.print(f"{folder}: {count:,} clips encoded", markup=False)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -86,6 +86,9 @@ def voice(
     start: Annotated[
         Path | None, typer.Option("--from", exists=True, file_okay=False, help="Weights to begin with.")
     ] = None,
+    stage: Annotated[
+        Literal["1", "2"], typer.Option(help="1: to understand, text of speech alone; 2: everything together.")
+    ] = "2",
     device: Device = "cpu",
     exact: Exact = False,
 ) -> None:
@@ -96,7 +99,8 @@ def voice(
 
     place = distributed.start(device)
     try:
-        task = voice.Speaking(voice.Recipe(tuple(data), codec, seed, rows, bf16=not exact), device=place)
+        recipe = voice.Recipe(tuple(data), codec, seed, rows, not exact, 1 if stage == "1" else 2)
+        task = voice.Speaking(recipe, device=place)
         if start is not None:
             task.begin_with(start)
     except (FileNotFoundError, ModelError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from vivavoce.model.training import voice
 from vivavoce.model.training.clips import read_manifest
 from vivavoce.model.training.loop import Loop, Plan
 from vivavoce.model.training.phones import SLOTS, UNKNOWN
+from vivavoce.model.training.rooms import rough
 from vivavoce.model.training.voice_corpus import Corpus, _disguised, encode
 from vivavoce.model.training.voice_examples import Example, phone_tokenizer
 from vivavoce.model.voice_model import default_folder
@@ -102,12 +103,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(line | {"speaker": f"s{index % 2}", "seconds": 4.0, "split": split})
     lines[0]["pair"], lines[1]["pair"] = "clip1", "clip0"
     (folder / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    assert encode(folder, TOKENIZER, warped=True) == 10 + 8 + 8  # as they are, warped, and in disguise
+    # as they are, warped, in a room, and in disguise
+    assert encode(folder, TOKENIZER, warped=True, in_rooms=True) == 10 + 8 + 8 + 8
     return folder
 
 
-def task(data: Path) -> voice.Speaking:
-    recipe = voice.Recipe((data,), TOKENIZER, rows=3, bf16=False)
+def task(data: Path, stage: Literal[1, 2] = 2) -> voice.Speaking:
+    recipe = voice.Recipe((data,), TOKENIZER, rows=3, bf16=False, stage=stage)
     return voice.Speaking(recipe, MINI | SMALL)
 
 
@@ -127,7 +129,7 @@ def test_clips_of_two_folders_with_the_same_name_keep_their_own_codes(data: Path
         wave, rate = soundfile.read(data / "audio" / f"{line['id']}.flac", dtype="float32")
         soundfile.write(tmp_path / "audio" / f"{line['id']}.flac", wave[::-1], rate)
     (tmp_path / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    encode(tmp_path, TOKENIZER, warped=False)
+    encode(tmp_path, TOKENIZER, warped=False, in_rooms=False)
     recipe = voice.Recipe((data, tmp_path), TOKENIZER, rows=3, bf16=False)
     first, second = voice.Speaking(recipe, MINI | SMALL).examples._clips
     shared = [(one, other) for one in first for other in second if one.name == other.name]
@@ -178,6 +180,52 @@ def test_a_run_learns_goes_on_exactly_and_its_folder_loads(data: Path, tmp_path:
     assert torch.allclose(again.lm.lm_head.weight, loaded.lm_head.weight.float(), atol=1e-6)
 
 
+def test_a_rough_copy_says_the_same_at_the_same_time_and_is_never_taught(data: Path) -> None:
+    corpus = Corpus(data, TOKENIZER)
+    clean = next(clip for clip in corpus.taught if clip.name == "clip4")
+    assert clean.rough_codes().shape == clean.codes().shape and not torch.equal(clean.rough_codes(), clean.codes())
+    assert not any("%" in clip.name for clip in (*corpus.taught, *corpus.held_out))
+    masked = next(clip for clip in corpus.taught if clip.disguise)
+    assert torch.equal(masked.rough_codes(), masked.codes())
+    wave, rate = soundfile.read(data / "audio" / "clip4.flac", dtype="float32")
+    heard = rough(wave, rate, np.random.default_rng(1))
+    assert np.std(heard) == pytest.approx(np.std(wave), rel=0.01)
+    like = [float(np.corrcoef(np.roll(heard, shift), wave)[0, 1]) for shift in (0, 400)]
+    assert 0.4 < like[0] < 0.99 and abs(like[1]) < like[0] / 2, "it must begin with the direct sound"
+
+
+def test_every_task_is_drawn_with_its_own_targets(data: Path) -> None:
+    """What a transcription and a continuation hide from the loss is exactly what they are given."""
+    speaking, random = task(data), np.random.default_rng(5)
+    special, kinds = speaking.lm.special, set()
+    for _ in range(120):
+        example = speaking.examples.draw(random)
+        taught, patches = example.target, example.groups.text == special.empty
+        first = int(example.groups.text[0])
+        if first != special.sosp:
+            kinds.add("conversion" if not (taught & ~patches).any() else "cloned_speech")
+        elif (taught & patches).any():
+            kinds.add("continuation")
+            assert example.groups.text[taught].tolist()[-1] == special.eostm
+            assert example.groups.text[int(taught.nonzero()[0]) - 1] == special.sostm
+        else:
+            kinds.add("transcription")
+            assert example.groups.text[taught].tolist()[-1] == special.eot
+            assert (example.phones == UNKNOWN).all() and bool((patches & ~taught).any())
+    assert kinds == {"cloned_speech", "conversion", "transcription", "continuation"}
+
+
+def test_understanding_teaches_text_alone_and_learns(data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    understanding = task(data, stage=1)
+    drawing = list(understanding.lm.local_transformer.parameters())
+    before, kept = understanding.evaluate(4)["words"], [one.clone() for one in drawing]
+    Loop(understanding, Plan(12, rate=3e-3, warm_up=2, average=0.5), tmp_path).run(lambda _: False)
+    assert set(understanding.evaluate(4)) == {"words"}
+    assert understanding.evaluate(4)["words"] < before - 0.3
+    assert all(torch.equal(one, other) for one, other in zip(drawing, kept, strict=True)), "the patch decoder has moved"
+
+
 def test_what_generation_may_say_is_what_training_shows(data: Path) -> None:
     """Each example's answer is a way through its own reading: the rules of generation forbid nothing that is taught."""
     speaking, random = task(data), np.random.default_rng(3)
@@ -187,8 +235,8 @@ def test_what_generation_may_say_is_what_training_shows(data: Path) -> None:
         example = speaking.examples.draw(random)
         text = [int(one) for one in example.groups.text[example.target]]
         said = tuple(one for one in text if one != empty)
-        if not said:
-            continue  # a conversion: its text is the script's
+        if eot not in said or empty not in text:
+            continue  # only a reading's text and pace are both the model's
         assert said[-1] == eostm and said[-2] == eot
         reading = Reading(said, empty, len(text))
         for place, one in enumerate(text):

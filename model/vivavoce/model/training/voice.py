@@ -1,10 +1,11 @@
-"""The language model: next groups of speech with a reference voice and of conversions.
+"""The language model: next groups of speech with a reference voice, of conversions, of words heard, of speech going on.
 
-The published recipe's joint stage: everything trains, the channels weigh 12-8-6-4-2-2-1-1. What differs: the text is
-given (see `vivavoce.model.script`), so that of text ids only the choice between the next one and a patch is taught;
-some of the codes that the model is shown are wrong, as they will be when it goes on from its own; and the backbone must
-name the phones of the patch that comes. Without the last, thousands of steps go by in which the codes are guessed from
-the codes before them and the text is not looked at.
+The published recipe's two stages. Understanding: transcriptions alone, only text ids are taught. Joint: everything
+trains, the channels weigh 12-8-6-4-2-2-1-1. What differs: where text is to be spoken, it is given (see
+`vivavoce.model.script`), so that of text ids only the choice between the next one and a patch is taught; some of the
+codes that the model is shown are wrong, as they will be when it goes on from its own; and the backbone must name the
+phones of the patch that comes. Without the last, thousands of steps go by in which the codes are guessed from the codes
+before them and the text is not looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,9 +33,11 @@ from vivavoce.model.text_tokenizer import TextTokenizer
 from vivavoce.model.tokenizer_config import TokenizerConfig
 from vivavoce.model.training.phones import CLASSES, SLOTS, UNKNOWN
 from vivavoce.model.training.voice_corpus import Corpus
-from vivavoce.model.training.voice_examples import Example, Examples, phone_tokenizer
+from vivavoce.model.training.voice_examples import SHARES, Example, Examples, phone_tokenizer
 
 CHANNEL_WEIGHTS = (12.0, 8.0, 6.0, 4.0, 2.0, 2.0, 1.0, 1.0)  # stage 2 of the report
+WORDS_WEIGHT = 0.5  # of the words of transcriptions, in the joint stage; alone in the first
+UNDERSTANDING = {"transcription": 1.0}  # tasks of stage 1
 PACE_WEIGHT = 0.5  # of the choice between the next text id and a patch; the report's text weighs 100 of 136
 NOISE = 0.25  # share of wrong codes, at most: each example has a share of its own below it
 PROFILE = "mini"
@@ -44,13 +47,14 @@ PART = 12  # rows computed at once: a batch is sorted by length first, as longer
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step is made of."""
+    """What a step is made of; `stage` 1 teaches text ids alone, 2 everything."""
 
     data: tuple[Path, ...]
     tokenizer: Path
     seed: int = 1
     rows: int = 24
     bf16: bool = True
+    stage: Literal[1, 2] = 2
 
 
 def mini_config(codebooks: tuple[int, ...], vocabulary: int) -> dict[str, Any]:
@@ -80,7 +84,9 @@ class Pupil(nn.Module):
 
 
 def batch_loss(pupil: Pupil, batch: list[Example], shown: Tensor | None = None) -> dict[str, Tensor]:
-    """Losses of a batch: mean cross-entropies in nats per id, `c0`.. of the channels' codes, `pace` and `phones`.
+    """Losses of a batch: mean cross-entropies in nats per id, as far as the batch has what they judge.
+
+    `c0`.. of the channels' codes, `phones` of the patches, `pace` of readings, `words` of transcriptions.
 
     Args:
         pupil: the language model and its phone head.
@@ -93,9 +99,17 @@ def batch_loss(pupil: Pupil, batch: list[Example], shown: Tensor | None = None) 
     embedded = model.embed_groups(Groups(text.flatten(), seen.flatten(0, 1)))
     hidden = model.model(embedded.view(*text.shape, -1))
     logits, start = model.heads(hidden[:, :-1])
-    wanted = target[:, 1:]
-    losses = {"pace": pace_loss(model, logits, text, wanted)}
-    speaks = wanted & (text[:, 1:] == model.special.empty)
+    wanted, patches = target[:, 1:], text[:, 1:] == model.special.empty
+    speaks, writes = wanted & patches, wanted & ~patches
+    losses: dict[str, Tensor] = {}
+    transcribes = writes & ~speaks.any(1, keepdim=True)
+    if bool(transcribes.any()):
+        losses["words"] = F.cross_entropy(logits[transcribes].float(), text[:, 1:][transcribes])
+    reads = wanted & speaks.any(1, keepdim=True) & writes.any(1, keepdim=True)
+    if bool(reads.any()):
+        losses["pace"] = pace_loss(model, logits, text, reads)
+    if not bool(speaks.any()):
+        return losses
     phones = torch.stack([_filled(example.phones, text.shape[1], UNKNOWN) for example in batch]).to(model.device)
     losses["phones"] = _phones_loss(pupil.phones(hidden[:, :-1][speaks]), phones[:, 1:][speaks])
     taught = channel_losses(model, start[speaks], codes[:, 1:][speaks], seen[:, 1:][speaks])
@@ -124,15 +138,12 @@ def _filled(row: Tensor, length: int, value: int) -> Tensor:
     return filled
 
 
-def pace_loss(model: PatchLM, logits: Tensor, text: Tensor, wanted: Tensor) -> Tensor:
+def pace_loss(model: PatchLM, logits: Tensor, text: Tensor, reads: Tensor) -> Tensor:
     """Cross-entropy of the choice between the next text id and a patch, where it is the model's.
 
     It is the model's in a reading, whose text ids are targets too; in a conversion's script only patches are.
     """
     empty = model.special.empty
-    reads = (wanted & (text[:, 1:] != empty)).any(1, keepdim=True) & wanted
-    if not bool(reads.any()):
-        return logits.sum() * 0
     ids = text[:, 1:]
     last = ids.shape[1] - 1
     # The place of the text id that comes at a group or, where that is a patch, next after it.
@@ -195,8 +206,10 @@ class Speaking:
         self.model = Pupil(self.lm).to(self.device)
         builder = PromptBuilder(load_profile(PROFILE), shape, special, wrapped)
         corpora = [Corpus(folder, recipe.tokenizer) for folder in recipe.data]
-        self.examples = Examples(corpora, builder, shape, special, codec.frame_rate)
-        self._held_out = partial(Examples, corpora, builder, shape, special, codec.frame_rate, held_out=True)
+        shares = UNDERSTANDING if recipe.stage == 1 else SHARES
+        examples = partial(Examples, corpora, builder, shape, special, codec.frame_rate, shares)
+        self.examples = examples()
+        self._held_out = partial(examples, held_out=True)
 
     def begin_with(self, folder: Path) -> None:
         """Take the weights of a checkpoint folder of the same shape.
@@ -211,11 +224,15 @@ class Speaking:
         """Weighted losses of a batch."""
         batch = sorted((self.examples.draw(random) for _ in range(self.recipe.rows)), key=lambda one: len(one.groups))
         found = [self.measured(batch[first : first + PART], random) for first in range(0, len(batch), PART)]
-        means = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
-        weights = CHANNEL_WEIGHTS[: self.lm.config.channels]
-        weighted = torch.stack([weight * means[f"c{channel}"] for channel, weight in enumerate(weights)])
-        losses = {"codes": weighted.sum() / sum(weights), "spoken pace": PACE_WEIGHT * means["pace"]}
-        losses["spoken phones"] = PHONES_WEIGHT * means["phones"]
+        means, losses = _means(found), {}
+        if "words" in means:
+            losses["words heard"] = (1.0 if self.recipe.stage == 1 else WORDS_WEIGHT) * means["words"]
+        if "pace" in means:
+            losses["spoken pace"] = PACE_WEIGHT * means["pace"]
+        if "phones" in means:
+            weights = CHANNEL_WEIGHTS[: self.lm.config.channels]
+            weighted = torch.stack([weight * means[f"c{channel}"] for channel, weight in enumerate(weights)])
+            losses |= {"codes": weighted.sum() / sum(weights), "spoken phones": PHONES_WEIGHT * means["phones"]}
         return losses | {f"_{name}": value for name, value in means.items()}
 
     def measured(self, batch: list[Example], random: np.random.Generator | None) -> dict[str, Tensor]:
@@ -242,7 +259,7 @@ class Speaking:
         examples, random = self._held_out(), np.random.default_rng(seed)
         batch = sorted((examples.draw(random) for _ in range(count)), key=lambda one: len(one.groups))
         found = [self.measured(batch[first : first + 8], None) for first in range(0, count, 8)]
-        return {name: sum(float(one[name]) for one in found) / len(found) for name in found[0]}
+        return {name: float(value) for name, value in _means(found).items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing is needed to go on beside the weights."""
@@ -259,6 +276,12 @@ class Speaking:
         weights = {name: tensor.half().contiguous() for name, tensor in kept.items()}
         save_file(weights, folder / f"{SINGLE_FILE}.new", metadata={"format": "pt"})
         (folder / f"{SINGLE_FILE}.new").replace(folder / SINGLE_FILE)
+
+
+def _means(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Each loss's mean over the parts of a batch that have it."""
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: torch.stack([one[name] for one in found if name in one]).mean() for name in names}
 
 
 def _initialise(model: PatchLM) -> None:

@@ -27,9 +27,11 @@ from vivavoce.model.tokenizer import AudioTokenizer
 from vivavoce.model.training.clips import LEFT_OUT, LEVEL, MANIFEST, Line, audio_file, read_manifest, write_manifest
 from vivavoce.model.training.filters import Samples, filtered
 from vivavoce.model.training.phones import PHONES_FILE, PhoneHead, place
+from vivavoce.model.training.rooms import rough
 
 DISGUISES = (0.8, 0.84, 1.19, 1.25)  # factors on pitch and formants of a source for conversion
 WARPS = (0.87, 0.92, 1.08, 1.14)  # factors on tempo and pitch, one of them for each clip's warped copy
+WARPED, DISGUISED, ROUGH = "~", "^", "%"  # behind a clip's name: its copies
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Clip:
         """int64[codebooks, frames]."""
         return self.corpus.codes(self.name)
 
+    def rough_codes(self) -> Tensor:
+        """int64[codebooks, frames] of the same in a room with noise; as they are where there is no such copy."""
+        name = self.name + ROUGH
+        return self.corpus.codes(name if name in self.corpus.stored else self.name)
+
 
 class Corpus:
     """Clips of one folder, and their codes on disk."""
@@ -73,10 +80,10 @@ class Corpus:
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is not encoded by {tokenizer_folder}: run `vivavoce data encode` first")
         self._codes = safe_open(path, framework="pt")
-        stored = set(self._codes.keys())  # type: ignore[no-untyped-call]
+        self.stored = frozenset(self._codes.keys())  # type: ignore[no-untyped-call]
         lines = read_manifest(folder / MANIFEST)
         self.taught, self.held_out = (
-            [clip for line in lines if (line.get("split") == "held out") == held for clip in self._clips(line, stored)]
+            [clip for line in lines if (line.get("split") == "held out") == held for clip in self._clips(line)]
             for held in (False, True)
         )
 
@@ -85,14 +92,14 @@ class Corpus:
         found: Tensor = self._codes.get_tensor(name)  # type: ignore[no-untyped-call]
         return found.long()
 
-    def _clips(self, line: Line, stored: set[str]) -> Iterator[Clip]:
+    def _clips(self, line: Line) -> Iterator[Clip]:
         """A manifest line as it is, warped and in disguise; what has no words or was not encoded is left out."""
         if "starts" not in line or LEFT_OUT in line:
             return
-        mask = line["id"] + "^"
-        pair = line.get("pair") or (mask if mask in stored else None)
-        for suffix, warp in (("", 1.0), ("~", warp_of(line)), ("^", 1.0)):
-            if line["id"] + suffix in stored:
+        mask = line["id"] + DISGUISED
+        pair = line.get("pair") or (mask if mask in self.stored else None)
+        for suffix, warp in (("", 1.0), (WARPED, warp_of(line)), (DISGUISED, 1.0)):
+            if line["id"] + suffix in self.stored:
                 yield Clip(
                     line["id"] + suffix,
                     tuple(line["tokens"]),
@@ -101,7 +108,7 @@ class Corpus:
                     pair + suffix if pair else None,
                     line["seconds"] / warp,
                     self,
-                    disguise=suffix == "^",
+                    disguise=suffix == DISGUISED,
                 )
 
 
@@ -117,12 +124,18 @@ def codes_file(folder: Path, tokenizer_folder: Path) -> Path:
 
 
 def encode(
-    folder: Path, tokenizer_folder: Path, *, warped: bool, show: Callable[[int, int], None] = lambda *_: None
+    folder: Path,
+    tokenizer_folder: Path,
+    *,
+    warped: bool,
+    in_rooms: bool,
+    show: Callable[[int, int], None] = lambda *_: None,
 ) -> int:
-    """Encode every clip of a manifest, and where asked a warped copy of each that is trained on.
+    """Encode every clip of a manifest, and of each that is trained on, where asked, a warped copy, and a rough one.
 
-    A clip that no other voice repeats is also encoded in disguise (NANSY, arXiv:2110.14513): with other pitch and
-    formants in the same time, a source for conversions into the voice that was recorded.
+    The rough copy is the clip in a room with noise, to be a reference or a source. A clip that no other voice repeats
+    is also encoded in disguise (NANSY, arXiv:2110.14513): with other pitch and formants in the same time, a source for
+    conversions into the voice that was recorded.
 
     Args:
         show: told the clips done and to be done.
@@ -138,9 +151,12 @@ def encode(
         mono = wave.mean(1)
         codes[line["id"]] = _encode(tokenizer, mono, rate)
         if warped and line.get("split") != "held out":
-            codes[f"{line['id']}~"] = _encode(tokenizer, mono, rate * warp_of(line))
+            codes[line["id"] + WARPED] = _encode(tokenizer, mono, rate * warp_of(line))
+        if in_rooms and line.get("split") != "held out":
+            random = np.random.default_rng(crc32(line["id"].encode()))
+            codes[line["id"] + ROUGH] = _encode(tokenizer, rough(mono, rate, random), rate)
         if "pair" not in line:
-            codes[f"{line['id']}^"] = _encode(tokenizer, _disguised(mono, rate, line["id"]), rate)
+            codes[line["id"] + DISGUISED] = _encode(tokenizer, _disguised(mono, rate, line["id"]), rate)
         show(number + 1, len(lines))
     path = codes_file(folder, tokenizer_folder)
     save_file(codes, path.with_suffix(".half"))

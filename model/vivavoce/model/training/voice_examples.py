@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
-from vivavoce.model.grid import Groups, concatenate, speech_groups
+from vivavoce.model.grid import Groups, concatenate, speech_groups, text_groups
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.prompts import Material, PromptBuilder, ReferenceCodes
 from vivavoce.model.script import reading_groups
@@ -29,7 +29,8 @@ REFERENCE_SECONDS = (1.5, 3.2)
 LONGEST = 7.0  # seconds of a target
 SHORTEST = 1.2
 LEAST_FRAMES = 8  # of a piece; a word at the very end of a clip can leave none
-CONVERSIONS = 0.35  # share of conversions among the examples, where there are pairs
+SHARES = {"cloned_speech": 0.55, "conversion": 0.3, "transcription": 0.1, "continuation": 0.05}  # of the tasks
+ROUGH = 0.25  # share of references and sources that are heard in a room with noise
 OTHERS = 0.5  # share of references from another clip of the speaker, where there is one
 
 
@@ -72,7 +73,11 @@ class Piece:
 
 
 class Examples:
-    """Draws examples of both tasks from the clips of several corpora; each corpus has an equal share."""
+    """Draws examples of the tasks from the clips of several corpora; each corpus has an equal share.
+
+    Args:
+        shares: of each task among the examples; conversions need pairs, and are left out where there are none.
+    """
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class Examples:
         config: LMConfig,
         special: SpecialIds,
         frame_rate: float,
+        shares: Mapping[str, float] = SHARES,
         *,
         held_out: bool = False,
     ) -> None:
@@ -99,43 +105,75 @@ class Examples:
                 self._of_speaker[clip.speaker].append(clip)
         if not self._clips:
             raise FileNotFoundError("no clips with words and codes")
+        self._tasks = [name for name in shares if name != "conversion" or self._pairs]
+        self._shares = np.array([shares[name] for name in self._tasks]) / sum(shares[name] for name in self._tasks)
 
     def draw(self, random: np.random.Generator) -> Example:
-        """One example: speech with a reference of the same speaker, or a conversion between the two of a pair."""
+        """One example of a task; speech and conversions are given a reference of the same speaker."""
         while True:
-            if self._pairs and random.random() < CONVERSIONS:
+            task = self._tasks[int(random.choice(len(self._tasks), p=self._shares))]
+            source = None
+            if task == "conversion":
                 source, target = _one(_one(self._pairs, random), random)
             else:
-                source, target = None, _one(_one(self._clips, random), random)
+                target = _one(_one(self._clips, random), random)
             pieces = self._pieces(target, random)
-            if pieces is not None and all(self._codes(piece).shape[1] >= LEAST_FRAMES for piece in pieces):
-                reference, wanted = pieces
-                if source and self._codes(Piece(source, wanted.start, wanted.end)).shape[1] < LEAST_FRAMES:
-                    continue
-                return self._conversion(source, wanted, reference) if source else self._speech(wanted, reference)
+            if pieces is None or any(self._codes(piece).shape[1] < LEAST_FRAMES for piece in pieces):
+                continue
+            reference, wanted = pieces
+            if task == "transcription":
+                return self._transcription(wanted, random)
+            if task == "continuation":
+                return self._continuation(wanted, random)
+            if source is None:
+                return self._speech(wanted, self._reference(reference, random))
+            given = self._worn(Piece(source, wanted.start, wanted.end), random)
+            if given.shape[1] >= LEAST_FRAMES:
+                return self._conversion(given, wanted, self._reference(reference, random))
 
-    def _speech(self, wanted: Piece, reference: Piece) -> Example:
-        clip = wanted.clip
-        inside = [place for place, start in enumerate(clip.starts) if wanted.start <= start < wanted.end]
-        tokens = "".join(clip.tokens[place] for place in inside)
-        first = round(wanted.start * self._rate) / self._rate
-        prompt = self._prompt("cloned_speech", Material("", None, (self._reference(reference),)))
+    def _speech(self, wanted: Piece, reference: ReferenceCodes) -> Example:
+        ids, starts = self._said(wanted)
         answer = reading_groups(
-            self._builder.token_ids(tokens),
-            [clip.starts[place] - first for place in inside],
+            ids,
+            starts,
             speech_groups(self._codes(wanted), self._config, self._special.empty),
             self._config.group_size / self._rate,
             self._config,
             self._special,
         )
-        free = torch.cat((torch.zeros(len(prompt), dtype=torch.bool), torch.ones(len(answer), dtype=torch.bool)))
-        return self._example(concatenate([prompt, answer]), free, wanted)
+        return self._answered("cloned_speech", Material("", None, (reference,)), answer, wanted)
 
-    def _conversion(self, source: Clip, wanted: Piece, reference: Piece) -> Example:
-        codes, given = self._codes(wanted), self._codes(Piece(source, wanted.start, wanted.end))
+    def _transcription(self, heard: Piece, random: np.random.Generator) -> Example:
+        """Speech, then its words: text ids alone, as in the report's understanding stage."""
+        answer = text_groups([*self._said(heard)[0], self._special.eot], self._config)
+        return self._answered("transcription", Material("", self._worn(heard, random)), answer, heard)
+
+    def _continuation(self, wanted: Piece, random: np.random.Generator) -> Example:
+        """The beginning of some speech, then the rest of it, without its words."""
+        codes, size = self._codes(wanted), self._config.group_size
+        cut = size * int(random.integers(1, codes.shape[1] // size))
+        rest = Piece(wanted.clip, wanted.start + cut / self._rate, wanted.end)
+        speech = speech_groups(codes[:, cut:], self._config, self._special.empty)
+        answer = concatenate([speech, text_groups([self._special.eostm], self._config)])
+        return self._answered("continuation", Material("", codes[:, :cut]), answer, rest)
+
+    def _said(self, piece: Piece) -> tuple[list[int], list[float]]:
+        """Text ids of a piece, and the seconds into it at which their sounds begin."""
+        clip, first = piece.clip, round(piece.start * self._rate) / self._rate
+        inside = [place for place, start in enumerate(clip.starts) if piece.start <= start < piece.end]
+        ids = self._builder.token_ids("".join(clip.tokens[place] for place in inside))
+        return ids, [clip.starts[place] - first for place in inside]
+
+    def _answered(self, task: str, material: Material, answer: Groups, said: Piece) -> Example:
+        prompt = self._prompt(task, material)
+        free = torch.cat((torch.zeros(len(prompt), dtype=torch.bool), torch.ones(len(answer), dtype=torch.bool)))
+        return self._example(concatenate([prompt, answer]), free, said)
+
+    def _conversion(self, given: Tensor, wanted: Piece, reference: ReferenceCodes) -> Example:
+        codes = self._codes(wanted)
         frames = min(codes.shape[1], given.shape[1])
         task = self._builder.profile.task("conversion")
-        material = Material("", given[:, :frames], (self._reference(reference),))
+        material = Material("", given[:, :frames], (reference,))
         prompt = self._prompt("conversion", material)
         speech = speech_groups(codes[:, :frames], self._config, self._special.empty)
         script = self._builder.script(task, given[:, :frames])
@@ -155,11 +193,18 @@ class Examples:
     def _prompt(self, name: str, material: Material) -> Groups:
         return self._builder.build(self._builder.profile.task(name), material)
 
-    def _reference(self, piece: Piece) -> ReferenceCodes:
-        return ReferenceCodes(self._codes(piece), "")
+    def _reference(self, piece: Piece, random: np.random.Generator) -> ReferenceCodes:
+        return ReferenceCodes(self._worn(piece, random), "")
+
+    def _worn(self, piece: Piece, random: np.random.Generator) -> Tensor:
+        """Codes of what is given and not taught, now and then in a room with noise."""
+        return self._cut(piece.clip.rough_codes(), piece) if random.random() < ROUGH else self._codes(piece)
 
     def _codes(self, piece: Piece) -> Tensor:
-        return piece.clip.codes()[:, round(piece.start * self._rate) : round(piece.end * self._rate)]
+        return self._cut(piece.clip.codes(), piece)
+
+    def _cut(self, codes: Tensor, piece: Piece) -> Tensor:
+        return codes[:, round(piece.start * self._rate) : round(piece.end * self._rate)]
 
     def _pieces(self, target: Clip, random: np.random.Generator) -> tuple[Piece, Piece] | None:
         """Reference and target: of two clips of the speaker, or two pieces of one that share nothing."""
