@@ -89,6 +89,8 @@ FORMS = {
     ),
     ("mini", "cloned_speech"): "<|speech|><|sosp|>[4][7]<|eosp|><|sostm|>",
     ("mini", "conversion"): "<|conversion|><|sosp|>[4][7]<|eosp|>",
+    ("mini", "transcription"): "<|sosp|>[0][3]<|eosp|>",
+    ("mini", "continuation"): "<|sosp|>[0][3]<|eosp|><|sostm|>",
 }
 
 
