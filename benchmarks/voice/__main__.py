@@ -1,8 +1,9 @@
-"""`python -m benchmarks.voice [FOLDER] [--quick]`: words, likeness and speed of the voice model. Writes docs/voice.md.
+"""`python -m benchmarks.voice [FOLDER ...] [--quick]`: words, likeness and speed of the voice model.
 
-`FOLDER` holds recordings named SPEAKER-anything of at least 8 s, such as LibriSpeech's; of these, only speakers that
-the training holds out are used. Or `vivavoce data synth` filled it: then the voices and sentences are those it holds
-out, and the figures are also given by group. Without a folder, the reader in tests/data/speech is the only speaker.
+Writes docs/voice.md, with spectrograms, unless it is to be quick. A `FOLDER` holds recordings named SPEAKER-anything
+of at least 8 s, such as LibriSpeech's; of these, only speakers that the training holds out are used. Or `vivavoce data
+synth` filled it: then the voices and sentences are those it holds out, and the figures are also given by group. Without
+one, the reader in tests/data/speech is the only speaker.
 
 Words are judged by whisper base, whose own errors count too (see the original's row), and each sound counts as at most
 all wrong; the words of a recording without a manifest are those that whisper hears in it. Likeness is CAM++'s cosine.
@@ -23,6 +24,7 @@ import torch
 from benchmarks.voice.measures import Sound, rate_of
 from benchmarks.voice.run import KINDS, Row, measure
 from benchmarks.voice.speakers import REFERENCE_SECONDS, Speaker, cut, recorded, spread, synthetic
+from vivavoce.console.spectrogram import spectrogram_png
 from vivavoce.model.training.clips import MANIFEST
 from vivavoce.model.voice_model import VoiceModel, default_folder
 
@@ -35,7 +37,11 @@ NAMES = {
     "speech": "speech from text",
     "conversion": "conversion",
 }
-WHAT = "words wrong", "likeness", "nearer to target", "PESQ-WB", "STOI", "DNSMOS", "failed", "processor s per s"
+WHAT = (
+    "words wrong", "likeness", "nearer to target", "PESQ-WB", "STOI", "DNSMOS", "failed", "processor s per s",
+    "first sound, s",
+)  # fmt: skip
+PICTURES = "voice"  # folder of spectrograms beside docs/voice.md
 
 
 def speakers_of(folder: Path | None, most: int) -> list[Speaker]:
@@ -61,6 +67,7 @@ def table(rows: dict[str, Row]) -> str:
             f"{np.mean(row.mos):.2f}" if row.mos else "",
             str(row.failed) if row.seconds and name != "resynthesis" else "",
             f"{row.spent / row.seconds:.2f}" if row.seconds else "",
+            f"{np.median(row.first):.2f}" if row.first else "",
         ]
         lines.append(f"| {NAMES[name]} | {len(row.alike)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -71,29 +78,52 @@ def tables(speakers: list[Speaker], measured: list[dict[str, Row]]) -> Iterator[
     for group in (None, *sorted({group for speaker in speakers for group in speaker.groups})):
         picked = [rows for who, rows in zip(speakers, measured, strict=True) if group is None or group in who.groups]
         if group is not None:
-            yield f"## {group.capitalize()} voices ({len(picked)})"
+            yield f"### {group.capitalize()} voices ({len(picked)})"
         yield table({kind: sum((rows[kind] for rows in picked), Row()) for kind in KINDS})
+
+
+def spectrograms(speaker: Speaker, sounds: Path) -> Iterator[str]:
+    """Draw what was made of one speaker, into docs; the lines that show it."""
+    folder = ROOT / "docs" / PICTURES
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("original", "resynthesis", "speech", "conversion"):
+        sound = sounds / f"{kind}-{speaker.name}.wav"
+        if sound.is_file():
+            name = f"{speaker.name.replace('*', '-')}-{kind}.png"
+            (folder / name).write_bytes(spectrogram_png(Sound.read(sound).samples))
+            yield f"{NAMES.get(kind, kind).capitalize()}, `{speaker.name}`, 0 to 12 kHz:\n![{kind}]({PICTURES}/{name})"
+
+
+def chapter(model: VoiceModel, folder: Path | None, *, quick: bool) -> Iterator[str]:
+    """What was measured on the speakers of one folder."""
+    speakers = speakers_of(folder, 4 if quick else 20)
+    sounds = ROOT / "runs/voice"
+    measured = measure(model, speakers, 1 if quick else 2, sounds)
+    yield f"## {folder.name if folder else 'The reader that ships'}: {len(speakers)} unseen speakers"
+    yield from tables(speakers, measured)
+    if not quick:
+        yield from spectrograms(speakers[0], sounds)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--model", type=Path, default=default_folder(), help="folder of a voice model")
     parser.add_argument("--quick", action="store_true", help="a few speakers, and no file is written")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    speakers = speakers_of(options.folder, 4 if options.quick else 20)
     model = VoiceModel.from_pretrained(options.model)
-    measured = measure(model, speakers, 1 if options.quick else 2, ROOT / "runs/voice")
+    chapters = [part for folder in options.folders or [None] for part in chapter(model, folder, quick=options.quick)]
     command = f"python -m benchmarks.voice {' '.join(sys.argv[1:])}".strip()
     text = "\n\n".join(
         [
             "# How well the voice model speaks",
-            f"Written by `{command}`; model `{model.model_id}`, {len(speakers)} held-out speakers, "
-            f"{REFERENCE_SECONDS} s of each as reference; sentences that no training has read. One thread, "
-            f"{platform.processor() or platform.machine()}, torch {torch.__version__}.",
-            *tables(speakers, measured),
+            f"Written by `{command}`; model `{model.model_id}`, {REFERENCE_SECONDS} s of each speaker as reference; "
+            f"sentences that no training has read. One thread, {platform.processor() or platform.machine()}, torch "
+            f"{torch.__version__}. Seconds are of the processor: per second of sound, and until the first of it is "
+            "heard by who listens while it is made (median).",
+            *chapters,
             " ".join((__doc__ or "").split("\n\n")[-1].split()),
         ]
     )

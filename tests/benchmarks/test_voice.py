@@ -77,5 +77,5 @@ def test_every_group_counts_its_own_speakers(corpus: Path) -> None:
     text = list(tables([lily, liam], measured))
     found = dict(zip(text[1::2], text[2::2], strict=True))
     assert "50.0%" in text[0]
-    assert "25.0%" in found["## Female voices (1)"]
-    assert "75.0%" in found["## Male voices (1)"]
+    assert "25.0%" in found["### Female voices (1)"]
+    assert "75.0%" in found["### Male voices (1)"]
