@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, Table, inspect, text
 
-from vivavoce.ledger import accounts, batches, rights, streams, webhooks  # noqa: F401 - so that the metadata knows its tables
+from vivavoce.ledger import accounts, batches, rights, streams, webhooks, workers  # noqa: F401 - so that the metadata knows its tables
 from vivavoce.ledger.database import Database, make_engine
 from vivavoce.ledger.errors import SchemaError
 from vivavoce.ledger.schema import downgrade, require_head, upgrade

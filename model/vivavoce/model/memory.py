@@ -85,5 +85,19 @@ def available_bytes(device: torch.device) -> int:
     """Memory that is to be had: free on a GPU, `MemAvailable` (proc(5)) otherwise."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    return _meminfo("MemAvailable")
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory that a device has, free or not."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _meminfo("MemTotal")
+
+
+def device_name(device: torch.device) -> str:
+    """What people call a device: a GPU's product name, else its type."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _meminfo(name: str) -> int:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -6,7 +6,7 @@ Labels are route templates, methods, statuses, and codes of our own: nothing tha
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 import structlog
@@ -25,6 +25,7 @@ from vivavoce.api.services import Here, Services, now
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.tables import AuditCheckpoint, Job, JobStatus
 from vivavoce.ledger.tracing import TRACEPARENT, Span, SpanKind, StatusCode, span, trace_id
+from vivavoce.ledger.workers import Presence, present
 
 router = APIRouter(tags=["health"])
 
@@ -61,6 +62,7 @@ class _Ledger(Collector):
             oldest = session.scalar(select(func.min(Job.created_at)).where(Job.status == JobStatus.QUEUED))
             size = self._services.log.size(session)
             head = session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1)).first()
+            workers = present(session, moment)
         jobs = GaugeMetricFamily("vivavoce_jobs", "Jobs by state", labels=["state"])
         for status in JobStatus:
             jobs.add_metric([status.value], counts.get(status.value, 0))
@@ -74,6 +76,23 @@ class _Ledger(Collector):
         if head is not None:
             age = (moment - head.created_at).total_seconds()
             yield GaugeMetricFamily("vivavoce_log_head_age_seconds", "Age of the last signed head", age)
+        yield from _of_workers(workers)
+
+
+def _of_workers(workers: Sequence[Presence]) -> Iterator[Metric]:
+    count = GaugeMetricFamily("vivavoce_workers", "Worker processes by state", labels=["state"])
+    for state in ("idle", "busy", "silent"):
+        count.add_metric([state], sum(one.state == state for one in workers))
+    yield count
+    heard = [(one.id, one.worker) for one in workers if one.worker and not one.silent]
+    free = GaugeMetricFamily(
+        "vivavoce_device_free_bytes", "Free memory of a worker's device", labels=["worker", "device"]
+    )
+    whole = GaugeMetricFamily("vivavoce_device_bytes", "Memory of a worker's device", labels=["worker", "device"])
+    for name, worker in heard:
+        free.add_metric([name, worker.device], worker.free_bytes)
+        whole.add_metric([name, worker.device], worker.memory_bytes)
+    yield from (free, whole)
 
 
 class Counting:

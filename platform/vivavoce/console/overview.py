@@ -18,6 +18,7 @@ from vivavoce.console.desk import Reader, show, write_down
 from vivavoce.console.pages import CONSOLE
 from vivavoce.ledger.rights import Review, TextReview
 from vivavoce.ledger.tables import AuditCheckpoint, AuditLeaf, Consent, Job, JobStatus
+from vivavoce.ledger.workers import present
 
 router = APIRouter(tags=["console"], include_in_schema=False)
 
@@ -28,17 +29,6 @@ _REFUSALS = (
     *(Tag.JOB_OUTCOME, Tag.OUTPUT_WITHHOLD),
 )
 """Entries that may say that something was refused; they carry its code."""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Who holds a job."""
-
-    name: str
-    jobs: int
-    until: datetime
-    """When the first of its leases runs out, unless a heartbeat renews it."""
-    late: bool
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ def overview(operator: Reader, here: Here) -> Response:
             queued=counts.get(JobStatus.QUEUED, 0),
             oldest=None if oldest is None else moment - oldest,
             refusals=_refusals(session, moment),
-            workers=_workers(session, moment),
+            workers=present(session, moment),
             reviews=session.scalar(waiting) or 0,
             texts=session.scalar(unread) or 0,
             consents=session.execute(consents).all(),
@@ -89,13 +79,6 @@ def _refusals(session: Session, moment: datetime) -> list[tuple[str, str, int]]:
             continue
         found[tag.partition(":")[0], str(facts.get("code") or facts.get("reason") or "unknown")] += 1
     return [(subject, code, count) for (subject, code), count in found.most_common()]
-
-
-def _workers(session: Session, moment: datetime) -> list[Worker]:
-    held = select(Job.lease_owner, func.count(), func.min(Job.lease_expires_at))
-    held = held.where(Job.status == JobStatus.RUNNING)
-    rows = session.execute(held.group_by(Job.lease_owner).order_by(Job.lease_owner))
-    return [Worker(name, jobs, until, until < moment) for name, jobs, until in rows if name and until]
 
 
 def _log_state(session: Session, here: Services) -> LogState:

@@ -9,6 +9,7 @@ from celery.signals import worker_shutting_down
 
 from vivavoce.workers.courier import Courier
 from vivavoce.workers.jobs import JobRunner
+from vivavoce.workers.presence import Presence
 from vivavoce.workers.reaper import Reaper
 from vivavoce.workers.tasknames import RUN_JOB, ring
 
@@ -23,6 +24,7 @@ def work(runner: JobRunner) -> int:
     app.task(runner.run, name=RUN_JOB)
     reaper = Reaper(host)
     courier = Courier(host.settings, host.database, host.keyring)
+    presence = Presence(host)
     worker = app.Worker(
         hostname=f"vivavoce@{host.owner}", pool="threads", concurrency=host.settings.concurrency,
         without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
@@ -37,6 +39,7 @@ def work(runner: JobRunner) -> int:
     worker_shutting_down.connect(on_shutdown, weak=False)
     reaper.start()
     courier.start()
+    presence.start()
     _log.info("worker_ready", owner=host.owner, model=host.model_id, marker=host.marker.model_id)
     try:
         worker.start()
@@ -44,6 +47,7 @@ def work(runner: JobRunner) -> int:
         worker_shutting_down.disconnect(on_shutdown)
         reaper.close()
         courier.close()
+        presence.close()
         while not host.unfinished.empty():
             ring(app, host.unfinished.get())
         host.close()

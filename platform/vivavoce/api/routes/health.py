@@ -13,9 +13,10 @@ from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from vivavoce.api.services import Here, Services
+from vivavoce.api.services import Here, Services, now
 from vivavoce.audit.errors import AuditError
 from vivavoce.ledger.errors import LedgerError
+from vivavoce.ledger.workers import present
 from vivavoce.workers.tasknames import SEND_SECONDS
 
 router = APIRouter(tags=["health"])
@@ -32,7 +33,10 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 def ready(here: Here) -> JSONResponse:
-    """Ask database, log, store and broker; 503 if one of them does not answer."""
+    """Ask database, log, store and broker; 503 if one of them does not answer.
+
+    `workers` says whether somebody is there to work on jobs; they are taken all the same, and wait.
+    """
     checks: dict[str, Callable[[Services], None]] = {
         "database": _check_database,
         "log": _check_log,
@@ -41,7 +45,8 @@ def ready(here: Here) -> JSONResponse:
     }
     states = {name: _state(name, check, here) for name, check in checks.items()}
     good = all(state == "ok" for state in states.values())
-    return JSONResponse({"status": "ok" if good else "unavailable", **states}, 200 if good else 503)
+    body = {"status": "ok" if good else "unavailable", **states, "workers": _workers(here)}
+    return JSONResponse(body, 200 if good else 503)
 
 
 def _state(name: str, check: Callable[[Services], None], here: Services) -> str:
@@ -51,6 +56,14 @@ def _state(name: str, check: Callable[[Services], None], here: Services) -> str:
         _log.error("not_ready", part=name, error=type(error).__name__)
         return "unavailable"
     return "ok"
+
+
+def _workers(here: Services) -> str:
+    try:
+        with here.database.read() as session:
+            return "ok" if any(not one.silent for one in present(session, now())) else "none"
+    except SQLAlchemyError:
+        return "unavailable"
 
 
 def _check_database(here: Services) -> None:
