@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from tests.api.conftest import RECORDING, Installation
 from tests.api.test_auth import LINKED_ROUTE, OPEN, routes
 from tests.api.test_one_door import SOUNDING
 
 from vivavoce.api import serving
+from vivavoce.api.document import EXAMPLES
 from vivavoce.sound import MEDIA_TYPES
 
 HOST = """
@@ -31,6 +33,7 @@ from vivavoce.cli.first_run import prepare
 from vivavoce.settings import ApiSettings
 settings = ApiSettings(home=Path(sys.argv[1]))
 key = prepare(settings)
+from vivavoce.api.document import EXAMPLES
 from vivavoce.api.app import create_app
 from fastapi.testclient import TestClient
 client = TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"})
@@ -97,8 +100,32 @@ def test_the_openapi_document_renders_with_every_route(installation: Installatio
         assert route.path in document["paths"]
         for method in route.methods:
             operation = document["paths"][route.path][method.lower()]
-            assert operation["description"], route.path
+            assert operation["description"] and operation["tags"], route.path
+            assert " " in operation["summary"] and len(operation["summary"]) < 120, operation["summary"]
     assert document["components"]["securitySchemes"]
+
+
+def test_every_operation_has_an_example_that_fits_its_schema(installation: Installation) -> None:
+    document = installation.client.get("/openapi.json").json()
+    shown = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            bodies = operation.get("requestBody", {}).get("content", {})
+            answers = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+            told = [
+                one["content"]["application/json"] for one in answers if "application/json" in one.get("content", {})
+            ]
+            for content in (*bodies.values(), *told):
+                assert "example" in content, (method, path)
+                schema = {"$defs": document["components"]["schemas"], **content["schema"]}
+                text = json.dumps(schema).replace("#/components/schemas/", "#/$defs/")
+                jsonschema_rs.validate(json.loads(text), content["example"])
+                shown += 1
+    assert shown > 60
+    unknown = set(json.loads(EXAMPLES.read_text())) - {
+        f"{method.upper()} {path}" for path, operations in document["paths"].items() for method in operations
+    }
+    assert unknown == set()
 
 
 def test_an_unforeseen_error_tells_nothing_of_itself(installation: Installation, monkeypatch: Any) -> None:

@@ -1,7 +1,11 @@
-"""Whatever is sent to any operation of the document: no 5xx, and only such answers as the document describes."""
+"""Whatever is sent to any operation of the document: no 5xx, and only such answers as the document describes.
+
+FUZZ_EXAMPLES=100 python -m pytest -s tests/api/test_fuzz.py    # longer, and with the counts
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +17,7 @@ from tests.api.conftest import Installation, Make
 
 from vivavoce.api.keys import new_token
 
-EXAMPLES = 15
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))  # requests to an operation
 # What is sent as a sound is random bytes, and a text may be refused: that a request fits its schema is not enough.
 LEFT_OUT = ("positive_data_acceptance",)
 NAMES = ("voice", "consent")
@@ -39,7 +43,8 @@ def drive(
     seen: dict[int, int] = {}
     checks: list[Callable[..., Any]] = [not_a_server_error]
     checks += [check for check in CHECKS.get_all() if check.__name__ not in LEFT_OUT]
-    for operation in filter(chosen, operations(installation)):
+    asked = list(filter(chosen, operations(installation)))
+    for operation in asked:
 
         @settings(
             max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
@@ -57,6 +62,10 @@ def drive(
             case.validate_response(answer, checks=checks)
 
         ask()
+    counts = ", ".join(f"{count:,} x {status}" for status, count in sorted(seen.items()))
+    print(  # noqa: T201 - the summary that -s shows
+        f"\n{len(asked)} operations, {sum(seen.values()):,} requests: {counts}; no 5xx, no answer out of its schema"
+    )
     return seen
 
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from limits.storage import MemoryStorage
 
-from vivavoce.api import metrics, problems
+from vivavoce.api import document, metrics, problems
 from vivavoce.api.gate import Gate
 from vivavoce.api.routes import (
     audit,
@@ -101,4 +101,5 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.include_router(router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    document.complete(app)
     return app
