@@ -6,11 +6,13 @@ The examples are requests and answers of a running installation (`python -m test
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
+_CLAUSE_END = re.compile(r"[.;:](?:\s|$)")
 EXAMPLES = Path(__file__).with_name("examples.json")
 
 
@@ -29,7 +31,8 @@ def complete(app: FastAPI) -> None:
 def _fill(document: dict[str, Any], examples: dict[str, dict[str, Any]]) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            operation["summary"] = operation["description"].partition("\n")[0].partition(";")[0].rstrip(".:")
+            paragraph = " ".join(operation["description"].partition("\n\n")[0].split())
+            operation["summary"] = _CLAUSE_END.split(paragraph)[0]
             known = examples.get(f"{method.upper()} {path}", {})
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 if "request" in known:
