@@ -16,9 +16,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from vivavoce.api.app import create_app
-from vivavoce.api.keys import create_key, create_tenant
+from vivavoce.api.keys import create_key
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Services
+from vivavoce.api.tenants import create_tenant
 from vivavoce.ledger.keys import KeyRing
 from vivavoce.ledger.tables import AuditLeaf, Base
 from vivavoce.settings import ApiSettings

@@ -145,6 +145,7 @@ class Driver:
         self.bodies["POST", "/v1/reviews/{review_id}"] = {"json": {"decision": "approve", "reason": "for the test"}}
         self.ids = {
             "name": "style.css",
+            "tenant_id": installation.tenant,
             "voice_id": voice,
             "consent_id": consent,
             "job_id": output.job_id,
@@ -217,6 +218,8 @@ class Driver:
         fields = {
             "/console/login": {"name": "admin", "password": PASSWORD},
             "/console/keys": {"name": "x", "tenant": self.installation.tenant, "scopes": ["speech"]},
+            "/console/tenants": {"name": "x"},
+            "/console/tenants/{tenant_id}/rules": {"profile": "max"},
             "/console/reviews/texts/{review_id}": {"decision": "refuse", "reason": "for the test"},
             "/console/reviews/{review_id}": {"decision": "refuse", "reason": "for the test"},
         }

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 from tests.api.conftest import open_installation
 
-from vivavoce.api.keys import create_tenant
+from vivavoce.api.tenants import create_tenant
 from vivavoce.audit.errors import AuditError
 from vivavoce.audit.heads import Heads
 from vivavoce.audit.log import Log

@@ -29,7 +29,7 @@ from vivavoce.audit.tags import Tag
 from vivavoce.console.spectrogram import HEIGHT, WIDTH, spectrogram_png
 from vivavoce.ledger.accounts import Role
 from vivavoce.ledger.rights import Review, TextReview
-from vivavoce.ledger.tables import Output
+from vivavoce.ledger.tables import Output, Tenant
 from vivavoce.policy import text_reviews, verification
 from vivavoce.policy.likeness import Heard, settle
 from vivavoce.policy.text_judging import judge
@@ -135,11 +135,18 @@ def test_deeds_stand_under_the_operators_name(house: Installation) -> None:
     assert post(house, f"/console/consents/{consent}/suspend", reason="a word").status_code == 303
     made = post(house, "/console/keys", name="robot", tenant=house.tenant, scopes=["speech"])
     assert made.status_code == 200 and "vv_" in made.text
+    assert post(house, "/console/tenants", name="Theatre").status_code == 303
+    with house.services.database.read() as session:
+        theatre = session.scalars(select(Tenant).where(Tenant.name == "Theatre")).one().id
+    rules = {"profile": "eu", "least_assurance": "challenge"}
+    assert post(house, f"/console/tenants/{theatre}/rules", **rules).status_code == 303
     leaves = [leaf for leaf in house.leaves(before) if leaf["tag"] != Tag.LEDGER_READ]
-    assert [(leaf["tag"], leaf["actor"]) for leaf in leaves] == [
-        ("consent:suspend", "operator:admin"),
-        ("key:create", "operator:admin"),
-    ]
+    assert {leaf["actor"] for leaf in leaves} == {"operator:admin"}
+    assert [leaf["tag"] for leaf in leaves] == ["consent:suspend", "key:create", "tenant:create", "tenant:update"]
+    assert (leaves[3]["tenant"], leaves[3]["facts"]) == (theatre, rules)
+    with house.services.database.read() as session:
+        tenant = session.get_one(Tenant, theatre)
+        assert {"profile": tenant.profile, "least_assurance": tenant.least_assurance} == rules
     assert leaves[0]["facts"] == {"by": "admin"}
     assert "a word" not in json.dumps(leaves)
     for path, fields in (
@@ -147,6 +154,9 @@ def test_deeds_stand_under_the_operators_name(house: Installation) -> None:
         ("/console/keys", {"name": "x", "tenant": "ten_nobody", "scopes": ["speech"]}),
         ("/console/keys", {"name": "x", "tenant": house.tenant, "scopes": ["everything"]}),
         ("/console/keys/key_nobody/revoke", {}),
+        ("/console/tenants", {"name": " "}),
+        ("/console/tenants/ten_nobody/rules", {"profile": "eu"}),
+        (f"/console/tenants/{house.tenant}/rules", {"profile": "none"}),
     ):
         assert post(house, path, **fields).status_code in (404, 422), path
 

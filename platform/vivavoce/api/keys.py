@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vivavoce.api.scopes import Scope
+from vivavoce.api.tenants import UnknownTenant
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.log import Log
 from vivavoce.audit.tags import Tag
@@ -33,18 +34,6 @@ _SHOWN_CHARACTERS = len(PREFIX) + 8
 
 class UnknownKey(LookupError):
     """There is no API key of this id."""
-
-
-class UnknownTenant(LookupError):
-    """There is no tenant of this id."""
-
-
-def create_tenant(session: Session, log: Log, name: str, now: datetime, actor: str) -> Tenant:
-    """Enter a customer."""
-    tenant = Tenant(id=new_id("ten"), name=name, created_at=now)
-    session.add(tenant)
-    log.append(session, Entry(Tag.TENANT_CREATE, tenant.id, actor, {"tenant": tenant.id}, {}))
-    return tenant
 
 
 def create_key(

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 
-from vivavoce.api.keys import create_key, create_tenant
+from vivavoce.api.keys import create_key
 from vivavoce.api.scopes import Scope
+from vivavoce.api.tenants import create_tenant
 from vivavoce.audit.installation import OPERATOR
 from vivavoce.audit.log import Log
 from vivavoce.ledger.database import Database

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 
-from vivavoce.api.keys import create_key, create_tenant, revoke_key
+from vivavoce.api.keys import create_key, revoke_key
 from vivavoce.api.scopes import Scope
+from vivavoce.api.tenants import create_tenant
 from vivavoce.audit.installation import OPERATOR
 from vivavoce.cli import rotation
 from vivavoce.cli.ledger import ledger

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from vivavoce.api.keys import UnknownKey, UnknownTenant
+from vivavoce.api.keys import UnknownKey
+from vivavoce.api.tenants import UnknownTenant
 from vivavoce.audit.errors import AuditError
 from vivavoce.audit.installation import installation
 from vivavoce.audit.log import Log

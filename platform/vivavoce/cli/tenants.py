@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.console import Console
@@ -10,10 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 
-from vivavoce.api.keys import UnknownTenant
-from vivavoce.audit.entries import Entry
+from vivavoce.api.tenants import set_rules
 from vivavoce.audit.installation import OPERATOR
-from vivavoce.audit.tags import Tag
 from vivavoce.cli.ledger import ledger
 from vivavoce.consent.profiles import Name
 from vivavoce.ledger.tables import Assurance, Tenant
@@ -48,13 +46,6 @@ def set_(
     if profile is not None and profile not in get_args(Name):
         raise typer.BadParameter(f"profiles are {', '.join(get_args(Name))}", param_hint="--profile")
     with ledger() as (database, log, _), database.write() as session:
-        row = session.get(Tenant, tenant)
-        if row is None:
-            raise UnknownTenant(tenant)
-        row.profile = profile or row.profile
-        row.least_assurance = least_assurance or row.least_assurance
-        facts = {"profile": row.profile, "least_assurance": row.least_assurance}
-        log.append(session, Entry(Tag.TENANT_UPDATE, row.id, OPERATOR, {"tenant": row.id}, facts))
-    _out.print(
-        f"{tenant}: {facts['profile']}, {facts['least_assurance'] or 'assurance as the profile asks'}", markup=False
-    )
+        row = set_rules(session, log, tenant, cast("Name | None", profile), least_assurance, OPERATOR)
+        asked = row.profile, row.least_assurance or "assurance as the profile asks"
+    _out.print(f"{tenant}: {', '.join(asked)}", markup=False)

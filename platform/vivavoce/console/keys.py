@@ -1,4 +1,4 @@
-"""`/console/keys` and `/console/tenants`: who may call, and under which law."""
+"""`/console/keys`: who may call."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 from pydantic import Field
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from vivavoce.api.keys import UnknownKey, UnknownTenant, create_key, revoke_key
+from vivavoce.api.keys import UnknownKey, create_key, revoke_key
 from vivavoce.api.problems import Problem
 from vivavoce.api.scopes import Scope
 from vivavoce.api.services import Here, Services, now
+from vivavoce.api.tenants import UnknownTenant
 from vivavoce.audit.tags import Tag
 from vivavoce.consent.names import plain_name
-from vivavoce.consent.profiles import profile_of
 from vivavoce.console.desk import Admin, Operator, Reader, Sent, show, write_down
 from vivavoce.console.pages import CONSOLE
-from vivavoce.ledger.tables import ApiKey, Consent, Tenant
+from vivavoce.ledger.tables import ApiKey, Tenant
 
 router = APIRouter(tags=["console"], include_in_schema=False)
 
@@ -68,17 +68,6 @@ def revoke(key_id: str, operator: Admin, here: Here) -> Response:
     except UnknownKey as error:
         raise Problem(404, "unknown_key", "There is no such key.") from error
     return RedirectResponse(f"{CONSOLE}/keys", 303)
-
-
-@router.get(f"{CONSOLE}/tenants")
-def read_tenants(operator: Reader, here: Here) -> Response:
-    """List the tenants with their compliance profiles."""
-    write_down(here, operator, Tag.TENANT_READ, {})
-    with here.database.read() as session:
-        counts = dict(session.execute(select(Consent.tenant_id, func.count()).group_by(Consent.tenant_id)).all())
-        tenants = session.scalars(select(Tenant).order_by(Tenant.name)).all()
-        rows = [(tenant, profile_of(session, tenant.id), counts.get(tenant.id, 0)) for tenant in tenants]
-    return show("tenants.html", operator, rows=rows)
 
 
 def _page(here: Services, operator: Operator, token: str | None) -> Response:

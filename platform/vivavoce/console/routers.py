@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivavoce.console import audit_pages, consents, entrance, entrance_openid, keys, outputs, overview, reviews
+from vivavoce.console import audit_pages, consents, entrance, entrance_openid, keys, outputs, overview, reviews, tenants
 
 ROUTERS = (
     entrance.router,
@@ -13,5 +13,6 @@ ROUTERS = (
     outputs.router,
     audit_pages.router,
     keys.router,
+    tenants.router,
 )
 """The console's routes."""
