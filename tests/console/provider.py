@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -17,7 +18,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 CLIENT, SECRET = "vivavoce", "the secret of the client"
@@ -29,6 +30,7 @@ class Provider:
     Attributes:
         claims: What is put over the truth in the next ID tokens.
         key: Signs them; `published` is what the world is told.
+        asks: Whether people see a page with a button first.
     """
 
     def __init__(self, port: int) -> None:
@@ -37,6 +39,7 @@ class Provider:
         self.missing: set[str] = set()
         self.key = self.published = RSAKey.generate_key(2048, {"kid": "1", "use": "sig"})
         self.said_issuer = self.issuer
+        self.asks = False
         self._asked: dict[str, dict[str, str]] = {}
         routes = [
             Route("/.well-known/openid-configuration", self._describe),
@@ -56,7 +59,10 @@ class Provider:
         assert asked["code_challenge_method"] == "S256" and asked["nonce"] and asked["state"]
         code = f"code-{len(self._asked)}"
         self._asked[code] = asked
-        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}")
+        back = f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
+        if self.asks:
+            return HTMLResponse(f'<title>Provider</title><h1>Who are you?</h1><a href="{escape(back)}">I am Jane</a>')
+        return RedirectResponse(back)
 
     async def _token(self, request: Request) -> Response:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
