@@ -15,6 +15,8 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -23,6 +25,7 @@ from vivavoce.audit.bundle import verify_bundle, write_bundle
 from vivavoce.audit.entries import Entry
 from vivavoce.audit.log import Log
 from vivavoce.audit.notes import Checkpoint
+from vivavoce.audit.search import Query, search
 from vivavoce.audit.tags import Tag
 from vivavoce.ledger.database import Database
 from vivavoce.ledger.keys import KeyRing
@@ -32,6 +35,7 @@ from vivavoce.ledger.tables import AuditLeaf
 BATCH = 1000
 SINGLES = 500
 PROOFS = 1000
+SEARCHES = 50
 
 
 def _entry(number: int) -> Entry:
@@ -83,6 +87,23 @@ def _proofs(database: Database, log: Log, head: Checkpoint) -> None:
     _milliseconds("consistency proof, made", links)
 
 
+def _searches(database: Database, log: Log, size: int) -> None:
+    """A page of what the console finds, and of what it does not find within the leaves that it reads at once."""
+    draw = random.Random(1)  # noqa: S311 - what is looked for is no secret
+    moment = datetime.now(UTC)
+    for name, query in (
+        ("search for one job among all", lambda: Query([[f"job_{draw.randrange(size):026d}"]])),
+        ("search for a job that is not there", lambda: Query([["job_nobody"]])),
+        ("search for an event that never came", lambda: Query(tag=Tag.TENANT_READ)),
+        ("search until a moment", lambda: Query(until=moment)),
+    ):
+        times = []
+        with database.read() as session:
+            for _ in range(SEARCHES):
+                times.append(_seconds(partial(search, session, log, query(), draw.randrange(size), 50)))
+        _milliseconds(name, times)
+
+
 def _bundle(database: Database, log: Log, size: int, folder: Path) -> None:
     path = folder / "log.jsonl"
     with database.read() as session:
@@ -110,6 +131,7 @@ def _run(url: str, leaves: int, folder: Path) -> None:
     with database.write() as session:
         head = Checkpoint.open(log.checkpoint(session), log.verifier)
     _proofs(database, log, head)
+    _searches(database, log, head.size)
     print(f"{'memory at most, so far':44}{_memory_mib():10.0f} MiB", flush=True)
     _bundle(database, log, head.size, folder)
     print(f"{'memory at most':44}{_memory_mib():10.0f} MiB")
