@@ -91,17 +91,16 @@ def _searches(database: Database, log: Log, size: int) -> None:
     """A page of what the console finds, and of what it does not find within the leaves that it reads at once."""
     draw = random.Random(1)  # noqa: S311 - what is looked for is no secret
     moment = datetime.now(UTC)
-    for name, query in (
-        ("search for one job among all", lambda: Query([[f"job_{draw.randrange(size):026d}"]])),
-        ("search for a job that is not there", lambda: Query([["job_nobody"]])),
-        ("search for an event that never came", lambda: Query(tag=Tag.TENANT_READ)),
-        ("search until a moment", lambda: Query(until=moment)),
-    ):
-        times = []
-        with database.read() as session:
-            for _ in range(SEARCHES):
-                times.append(_seconds(partial(search, session, log, query(), draw.randrange(size), 50)))
-        _milliseconds(name, times)
+    queries: dict[str, Callable[[], Query]] = {
+        "search for one job among all": lambda: Query([[f"job_{draw.randrange(size):026d}"]]),
+        "search for a job that is not there": lambda: Query([["job_nobody"]]),
+        "search for an event that never came": lambda: Query(tag=Tag.TENANT_READ),
+        "search until a moment": lambda: Query(until=moment),
+    }
+    with database.read() as session:
+        for name, query in queries.items():
+            asked = [partial(search, session, log, query(), draw.randrange(size), 50) for _ in range(SEARCHES)]
+            _milliseconds(name, [_seconds(one) for one in asked])
 
 
 def _bundle(database: Database, log: Log, size: int, folder: Path) -> None:
