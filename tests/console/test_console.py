@@ -37,6 +37,7 @@ class Made:
     """What the tests look at."""
 
     consent: str
+    voice: str
     output: str
     review: str
 
@@ -76,7 +77,7 @@ def made(service: Service) -> Made:
             if session.scalars(select(Account).where(Account.name == role)).first() is None:
                 create_account(session, log, role, role, PASSWORD, now(), "operator")
     database.close()
-    return Made(consent, output, review)
+    return Made(consent, good, output, review)
 
 
 def enter(page: Page, name: str) -> None:
@@ -229,6 +230,34 @@ def test_a_reviewer_hears_both_sides_and_decides(desk: Page, made: Made) -> None
     expect(desk.locator("#rows tr").first).to_be_visible()
     desk.goto("/console/audit?event=review:decide")
     expect(desk.get_by_role("row", name=re.compile("operator:reviewer"))).to_be_visible()
+
+
+def rule(desk: Page, tenant: str, profile: str) -> None:
+    """Have a tenant work under a profile."""
+    desk.goto("/console/tenants")
+    desk.get_by_label(f"Profile of {tenant}").select_option(profile)
+    desk.get_by_role("button", name=f"Set the rules of {tenant}").click()
+
+
+def test_a_text_that_met_a_rule_is_read_approved_and_then_spoken(desk: Page, made: Made, service: Service) -> None:
+    """Where the profile leaves threats to a person; the strictest one refuses them."""
+    asked = {"voice": made.voice, "input": "You will regret this if you talk.", "response_format": "wav"}
+    enter(desk, "admin")
+    rule(desk, "default", "us")
+    try:
+        refused = service.client().post("/v1/audio/speech", json=asked)
+        assert refused.json()["error"]["code"] == "text_needs_review", refused.text
+        desk.goto("/console")
+        desk.get_by_role("link", name="1 text waits").click()
+        expect(desk.get_by_text(asked["input"])).to_be_visible()
+        see(desk, "texts")
+        desk.get_by_label("Reason").fill("a play")
+        desk.get_by_role("button", name="Approve the text").click()
+        expect(desk.get_by_role("heading", name="Decided")).to_be_visible()
+        spoken = service.client().post("/v1/audio/speech", json=asked)
+        assert spoken.status_code == 200 and spoken.content.startswith(b"RIFF")
+    finally:
+        rule(desk, "default", "max")
 
 
 def drawn(page: Page) -> int:
