@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vivavoce.model.generation import Continuation, Decoder
+from vivavoce.model.generation import Decoder
 from vivavoce.model.grid import Groups, split_grid
 from vivavoce.model.packed_lm import PackedLM
+from vivavoce.model.rows import Continuation
 from vivavoce.model.sampling import GREEDY, Sampler
 from vivavoce.model.voice_model import Reference, SpeechRequest, VoiceModel, default_folder
 

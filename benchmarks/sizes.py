@@ -10,11 +10,12 @@ import time
 
 import torch
 
-from vivavoce.model.generation import Continuation, Decoder
+from vivavoce.model.generation import Decoder
 from vivavoce.model.grid import concatenate, join_grid, speech_groups, text_groups
 from vivavoce.model.kv_blocks import blocks_for
 from vivavoce.model.lm_config import LMConfig, SpecialIds
 from vivavoce.model.patch_lm import PatchLM
+from vivavoce.model.rows import Continuation
 from vivavoce.model.sampling import SPEECH
 from vivavoce.model.script import Script
 

@@ -10,11 +10,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vivavoce.model.generation import Continuation, Decoder
+from vivavoce.model.generation import Decoder
 from vivavoce.model.grid import Groups, concatenate, join_grid, speech_groups, text_groups
 from vivavoce.model.kv_blocks import blocks_for
 from vivavoce.model.packed_lm import PackedLM
 from vivavoce.model.patch_lm import PatchLM
+from vivavoce.model.rows import Continuation
 from vivavoce.model.sampling import GREEDY, TaskSampling
 from vivavoce.model.script import Script
 from vivavoce.model.tokenizer import AudioTokenizer

@@ -17,12 +17,13 @@ import torch
 from tests.model.tiny_lm import random_grid, tiny_lm
 
 from vivavoce.model.engine import Engine, GenerationCancelled, Idle
-from vivavoce.model.generation import PREFILL, Continuation, Decoder, Row
+from vivavoce.model.generation import PREFILL, Decoder
 from vivavoce.model.grid import Groups
 from vivavoce.model.kv_blocks import BLOCK, BlockPool, BlocksShort, RowCache, blocks_for
 from vivavoce.model.memory import MemoryShort, RowMemory, require_rows, require_weights, row_memory
 from vivavoce.model.packed import MANY_ROWS, WIDEST, PackedLinear, Precision, least_rows, multiplies_int8
 from vivavoce.model.packed_lm import PackedLM
+from vivavoce.model.rows import Continuation, Row
 from vivavoce.model.sampling import GREEDY, SPEECH, TaskSampling
 from vivavoce.model.voice_model import Generated, Plan, Request, VoiceModel
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from tests.model.tiny_lm import SHAPES, random_grid, tiny_lm
 
-from vivavoce.model.generation import Continuation, Decoder
+from vivavoce.model.generation import Decoder
 from vivavoce.model.graphs import Recording
 from vivavoce.model.packed_lm import PackedLM
 from vivavoce.model.patch_lm import PatchLM
+from vivavoce.model.rows import Continuation
 from vivavoce.model.sampling import GREEDY, SPEECH, TaskSampling
 
 WAYS = {"greedy": TaskSampling(GREEDY, GREEDY), "drawn": SPEECH}

@@ -17,9 +17,9 @@ from torch import Tensor
 from vivavoce.model import hearing
 from vivavoce.model.engine import Engine, GenerationCancelled
 from vivavoce.model.errors import ModelError
-from vivavoce.model.generation import Continuation
 from vivavoce.model.grid import Groups
 from vivavoce.model.packed_lm import PackedLM
+from vivavoce.model.rows import Continuation
 from vivavoce.model.sampling import SPEECH
 from vivavoce.model.script import Script
 from vivavoce.model.tokenizer import AudioTokenizer

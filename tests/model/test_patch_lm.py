@@ -15,9 +15,10 @@ from tokenizers import AddedToken, Tokenizer, models
 
 from vivavoce.model.checkpoint import CheckpointError
 from vivavoce.model.errors import ModelError
-from vivavoce.model.generation import Continuation, Decoder
+from vivavoce.model.generation import Decoder
 from vivavoce.model.grid import Groups, join_grid, split_grid
 from vivavoce.model.patch_lm import PatchLM
+from vivavoce.model.rows import Continuation
 from vivavoce.model.sampling import GREEDY, Sampler, Sampling, TaskSampling
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors"

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import torch
 
 from vivavoce.model.errors import ModelError
-from vivavoce.model.generation import Decoder, Row
+from vivavoce.model.generation import Decoder
 from vivavoce.model.hearing import Hear, Hearing
+from vivavoce.model.rows import Row
 from vivavoce.model.voice_model import ROWS, Generated, Plan, Request, VoiceModel
 
 

@@ -25,10 +25,11 @@ from torch.nn import functional as F
 
 from vivavoce.model.checkpoint import fit_weights, load_weights
 from vivavoce.model.errors import ModelError
-from vivavoce.model.generation import Continuation, Decoder, row_generators
+from vivavoce.model.generation import Decoder, row_generators
 from vivavoce.model.grid import Groups, split_grid
 from vivavoce.model.lm_config import LMConfig, SpecialIds, read_lm_folder
 from vivavoce.model.qwen import Backbone, QwenStack
+from vivavoce.model.rows import Continuation
 from vivavoce.model.sampling import GREEDY, Sampler, Sampling, TaskSampling
 
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from vivavoce.model.checkpoint import CheckpointError
 from vivavoce.model.errors import ModelError
-from vivavoce.model.generation import Continuation, Row
 from vivavoce.model.grid import join_grid, split_grid
 from vivavoce.model.hearing import Hearing, audible
 from vivavoce.model.packed import precision_for
 from vivavoce.model.packed_lm import PackedLM
 from vivavoce.model.patch_lm import PatchLM
 from vivavoce.model.prompts import Material, Profile, PromptBuilder, ReferenceCodes, Task, load_profile, played
+from vivavoce.model.rows import Continuation, Row
 from vivavoce.model.text_tokenizer import TextTokenizer
 from vivavoce.model.tokenizer import AudioTokenizer
 
