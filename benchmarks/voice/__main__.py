@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +40,6 @@ WHAT = (
     "words wrong", "likeness", "nearer to target", "PESQ-WB", "STOI", "DNSMOS", "failed", "processor s per s",
     "first sound, s",
 )  # fmt: skip
-PICTURES = "voice"  # folder of spectrograms beside docs/voice.md
 
 
 def speakers_of(folder: Path | None, most: int) -> list[Speaker]:
@@ -84,14 +82,14 @@ def tables(speakers: list[Speaker], measured: list[dict[str, Row]]) -> Iterator[
 
 def spectrograms(speaker: Speaker, sounds: Path) -> Iterator[str]:
     """Draw what was made of one speaker, into docs; the lines that show it."""
-    folder = ROOT / "docs" / PICTURES
+    folder = ROOT / "docs/voice"
     folder.mkdir(parents=True, exist_ok=True)
     for kind in ("original", "resynthesis", "speech", "conversion"):
         sound = sounds / f"{kind}-{speaker.name}.wav"
         if sound.is_file():
             name = f"{speaker.name.replace('*', '-')}-{kind}.png"
             (folder / name).write_bytes(spectrogram_png(Sound.read(sound).samples))
-            yield f"{NAMES.get(kind, kind).capitalize()}, `{speaker.name}`, 0 to 12 kHz:\n![{kind}]({PICTURES}/{name})"
+            yield f"{NAMES.get(kind, kind).capitalize()}, `{speaker.name}`, 0 to 12 kHz:\n![{kind}](voice/{name})"
 
 
 def chapter(model: VoiceModel, folder: Path | None, *, quick: bool) -> Iterator[str]:
@@ -115,7 +113,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = VoiceModel.from_pretrained(options.model)
     chapters = [part for folder in options.folders or [None] for part in chapter(model, folder, quick=options.quick)]
-    command = f"python -m benchmarks.voice {' '.join(sys.argv[1:])}".strip()
+    command = " ".join(["python -m benchmarks.voice", *(folder.name for folder in options.folders)])
     text = "\n\n".join(
         [
             "# How well the voice model speaks",

@@ -154,10 +154,11 @@ def _made(model: VoiceModel, request: SpeechRequest | ConversionRequest, row: Ro
     began = time.process_time()
     try:
         made = speak(model, request)
-        row.spent += time.process_time() - began
+        spent = time.process_time() - began
         row.first.append(first_sound(model, request))
     except ModelError:
         row.failed += 1
         return None
+    row.spent += spent
     row.seconds += made.seconds
     return made

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -87,8 +87,8 @@ def voice(
         Path | None, typer.Option("--from", exists=True, file_okay=False, help="Weights to begin with.")
     ] = None,
     stage: Annotated[
-        Literal["1", "2"], typer.Option(help="1: to understand, text of speech alone; 2: everything together.")
-    ] = "2",
+        int, typer.Option(min=1, max=2, help="1: to understand, text of speech alone; 2: everything together.")
+    ] = 2,
     device: Device = "cpu",
     exact: Exact = False,
 ) -> None:
@@ -99,7 +99,7 @@ def voice(
 
     place = distributed.start(device)
     try:
-        recipe = voice.Recipe(tuple(data), codec, seed, rows, not exact, 1 if stage == "1" else 2)
+        recipe = voice.Recipe(tuple(data), codec, seed, rows, not exact, stage)
         task = voice.Speaking(recipe, device=place)
         if start is not None:
             task.begin_with(start)

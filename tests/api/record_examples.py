@@ -24,7 +24,7 @@ from vivavoce.ledger.schema import upgrade
 from vivavoce.ledger.tables import JobStatus
 from vivavoce.release.outcome import finish
 
-MOST_ITEMS = 2  # of a list
+MOST_ITEMS = 2  # of a list of objects
 PART = re.compile(rb'name="(\w+)"(; filename="[^"]*")?\r\n(?:[^\r\n]+\r\n)*\r\n(.*?)\r\n--', re.DOTALL)
 
 
@@ -43,10 +43,12 @@ def sent(request: Any) -> Any:
 
 
 def short(value: Any) -> Any:
-    """Lists of a few items: what they hold is shown, not how much."""
+    """With lists of a few objects: what they hold is shown, not how much."""
     if isinstance(value, dict):
         return {name: short(one) for name, one in value.items()}
-    return [short(one) for one in value[:MOST_ITEMS]] if isinstance(value, list) else value
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [short(one) for one in value[:MOST_ITEMS]]
+    return value
 
 
 def waiting_job(driver: Driver, *, failed: bool) -> str:
@@ -70,7 +72,9 @@ def record(installation: Installation) -> dict[str, dict[str, Any]]:
     examples: dict[str, dict[str, Any]] = {}
     shown = [route for route in routes(installation) if route.include_in_schema]
     asked = {(method, route.path) for route in shown for method in route.methods}
-    for method, path in sorted(asked, key=lambda route: (route not in ENDED, route[0] == "DELETE", route)):
+    for method, path in sorted(
+        asked, key=lambda route: (route not in ENDED, ("POST", "GET", "DELETE").index(route[0]), route)
+    ):
         made = driver.ids["job_id"]
         if (method, path) in ENDED:
             driver.ids["job_id"] = waiting_job(driver, failed=path.endswith("/retry"))

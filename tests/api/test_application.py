@@ -33,7 +33,6 @@ from vivavoce.cli.first_run import prepare
 from vivavoce.settings import ApiSettings
 settings = ApiSettings(home=Path(sys.argv[1]))
 key = prepare(settings)
-from vivavoce.api.document import EXAMPLES
 from vivavoce.api.app import create_app
 from fastapi.testclient import TestClient
 client = TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"})

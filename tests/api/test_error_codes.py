@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
-from vivavoce.api.problems import _UNAVAILABLE
+from vivavoce.api import problems
 from vivavoce.consent.service import _HELD
 from vivavoce.ledger.tables import ConsentStatus
 from vivavoce.policy.text import _CODES
@@ -69,7 +69,11 @@ PASSED_ON = {"code", "error.code", "problem.code", "handed.code", "end.code", "r
 
 
 def in_code() -> set[str]:
-    found = set(get_args(SoundCode)) | {code for code, _ in _UNAVAILABLE.values()} | {"method_not_allowed", "not_found"}
+    found = (
+        set(get_args(SoundCode))
+        | {code for code, _ in problems._UNAVAILABLE.values()}
+        | {"method_not_allowed", "not_found"}
+    )
     for kind, place in PLACES.items():
         for one in raised(kind, place):
             written = ast.unparse(one)
@@ -81,12 +85,40 @@ def in_code() -> set[str]:
     return found
 
 
-def test_the_catalogue_is_complete_and_true() -> None:
+def statuses() -> Iterator[tuple[str, int]]:
+    """Codes with a status that each is answered with, as far as the code fixes it."""
+    for name, given in calls():
+        if name == "Problem" and all(isinstance(one, ast.Constant) for one in given[:2]) and len(given) > 1:
+            yield ast.literal_eval(given[1]), ast.literal_eval(given[0])
+    yield from ((code, 503) for code, _ in problems._UNAVAILABLE.values())
+    for codes, status in ((problems._NOT_FOUND, 404), (problems._CONFLICT, 409), (problems._UNFIT, 422)):
+        yield from ((code, status) for code in codes)
+    of_its_own = problems._NOT_FOUND | problems._CONFLICT | problems._UNFIT
+    for kind, status in (
+        ("ConsentRefused", 403),
+        ("ReleaseRefused", 403),
+        ("ConsentInvalid", 422),
+        ("PolicyRefused", 422),
+    ):
+        yield from ((code, status) for code in literals(kind, 0) - of_its_own)
+
+
+def rows() -> dict[str, str]:
+    """The page's codes, each with its column of statuses."""
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    listed = [code for row in rows for code in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
-    assert len(listed) == len(set(listed)), "listed twice"
-    explained = {code for row in rows for code in re.findall(r"`(link_[a-z]+)`", row)}
-    named = set(listed) | explained
+    cells = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    listed = [(code, cell[2]) for cell in cells for code in re.findall(r"`([a-z_]+)`", cell[1])]
+    explained = [(code, cell[2]) for cell in cells for code in re.findall(r"`(link_[a-z]+)`", cell[3])]
+    assert len(listed) == len(dict(listed)), "listed twice"
+    return dict(listed + explained)
+
+
+def test_the_catalogue_is_complete_and_true() -> None:
+    named = set(rows())
     assert in_code() - named == set(), "not in docs/errors.md"
     assert named - in_code() == set(), "nothing raises these"
+
+
+def test_the_catalogue_names_the_status_of_each() -> None:
+    told = rows()
+    assert {(code, status) for code, status in statuses() if str(status) not in told[code]} == set()

@@ -60,30 +60,26 @@ def test_a_person_comes_in_and_goes_out(stranger: Page, provider: Provider) -> N
     expect(stranger.get_by_role("heading", name="Log in to the console")).to_be_visible()
 
 
-def test_the_role_is_what_the_provider_says_at_this_login(stranger: Page, provider: Provider) -> None:
-    provider.claims = {"roles": ["auditors"]}
-    try:
-        sign_in(stranger, provider)
-        expect(stranger.get_by_role("banner")).to_contain_text("auditor")
-        stranger.get_by_role("link", name="Tenants").click()
-        expect(stranger.get_by_role("cell", name=re.compile("^default"))).to_be_visible()
-        assert stranger.get_by_role("button", name="Enter the tenant").count() == 0
-    finally:
-        provider.claims = {}
+def test_the_role_is_what_the_provider_says_at_this_login(
+    stranger: Page, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "claims", {"roles": ["auditors"]})
+    sign_in(stranger, provider)
+    expect(stranger.get_by_role("banner")).to_contain_text("auditor")
+    stranger.get_by_role("link", name="Tenants").click()
+    expect(stranger.get_by_role("cell", name=re.compile("^default"))).to_be_visible()
+    assert stranger.get_by_role("button", name="Enter the tenant").count() == 0
 
 
 @pytest.mark.parametrize("claims", [{"roles": ["visitors"]}, {"nonce": "of another login"}, {"aud": "another client"}])
 def test_who_is_not_let_in_sees_why_not_and_no_more(
-    stranger: Page, provider: Provider, claims: dict[str, object]
+    stranger: Page, provider: Provider, monkeypatch: pytest.MonkeyPatch, claims: dict[str, object]
 ) -> None:
-    provider.claims = claims
-    try:
-        sign_in(stranger, provider)
-        expect(stranger.get_by_text("The login did not work")).to_be_visible()
-        stranger.goto("/console/tenants")
-        expect(stranger.get_by_role("heading", name="Log in to the console")).to_be_visible()
-    finally:
-        provider.claims = {}
+    monkeypatch.setattr(provider, "claims", claims)
+    sign_in(stranger, provider)
+    expect(stranger.get_by_text("The login did not work")).to_be_visible()
+    stranger.goto("/console/tenants")
+    expect(stranger.get_by_role("heading", name="Log in to the console")).to_be_visible()
 
 
 def test_a_way_back_that_another_browser_began_opens_nothing(

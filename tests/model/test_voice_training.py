@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def task(data: Path, stage: Literal[1, 2] = 2) -> voice.Speaking:
+def task(data: Path, stage: int = 2) -> voice.Speaking:
     recipe = voice.Recipe((data,), TOKENIZER, rows=3, bf16=False, stage=stage)
     return voice.Speaking(recipe, MINI | SMALL)
 

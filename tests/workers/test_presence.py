@@ -9,10 +9,10 @@ import pytest
 from tests.workers.house import LONG, SHORT, WAIT_SECONDS, House, now, wait_for
 
 from vivavoce.ledger.tables import JobStatus
-from vivavoce.ledger.workers import BEAT, FORGOTTEN, SILENT, Presence, present, told
+from vivavoce.ledger.workers import BEAT, FORGOTTEN, SILENT, Sighting, present, told
 
 
-def seen(house: House, later: timedelta = timedelta()) -> list[Presence]:
+def seen(house: House, later: timedelta = timedelta()) -> list[Sighting]:
     with house.database.read() as session:
         return present(session, now() + later)
 

@@ -1,6 +1,6 @@
-"""`/openapi.json`: FastAPI's document, with a summary that says what an operation does, and real examples.
+"""`/openapi.json`: FastAPI's document, with a summary that says what an operation does, and examples.
 
-The examples are requests and answers of a running installation (`python -m tests.api.record_examples`).
+The examples are requests that the application was sent and what it answered (`python -m tests.api.record_examples`).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from vivavoce.api.services import Here, Services, now
 from vivavoce.ledger.ids import new_id
 from vivavoce.ledger.tables import AuditCheckpoint, Job, JobStatus
 from vivavoce.ledger.tracing import TRACEPARENT, Span, SpanKind, StatusCode, span, trace_id
-from vivavoce.ledger.workers import Presence, present
+from vivavoce.ledger.workers import Sighting, present
 
 router = APIRouter(tags=["health"])
 
@@ -79,7 +79,7 @@ class _Ledger(Collector):
         yield from _of_workers(workers)
 
 
-def _of_workers(workers: Sequence[Presence]) -> Iterator[Metric]:
+def _of_workers(workers: Sequence[Sighting]) -> Iterator[Metric]:
     count = GaugeMetricFamily("vivavoce_workers", "Worker processes by state", labels=["state"])
     for state in ("idle", "busy", "silent"):
         count.add_metric([state], sum(one.state == state for one in workers))

@@ -41,7 +41,7 @@ class Worker(Base):
 
 
 @dataclass(frozen=True)
-class Presence:
+class Sighting:
     """A worker and what it holds; `worker` is None where leases name one that never told of itself or is forgotten."""
 
     id: str
@@ -68,7 +68,7 @@ def gone(session: Session, worker_id: str) -> None:
     session.execute(delete(Worker).where(Worker.id == worker_id))
 
 
-def present(session: Session, now: datetime) -> list[Presence]:
+def present(session: Session, now: datetime) -> list[Sighting]:
     """All workers that told of themselves or hold a job, those that are silent too."""
     held = select(Job.lease_owner, func.count(), func.max(Job.lease_expires_at))
     held = held.where(Job.status == JobStatus.RUNNING, Job.lease_owner.is_not(None)).group_by(Job.lease_owner)
@@ -78,5 +78,5 @@ def present(session: Session, now: datetime) -> list[Presence]:
     for name in sorted({*leases, *known}):
         worker, (jobs, until) = known.get(name), leases.get(name, (0, None))
         silent = worker.seen_at < now - SILENT if worker else until is None or until < now
-        found.append(Presence(name, worker, jobs, silent))
+        found.append(Sighting(name, worker, jobs, silent))
     return found

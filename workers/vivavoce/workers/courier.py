@@ -32,6 +32,7 @@ from vivavoce.ledger.webhooks import Webhook, WebhookDelivery
 from vivavoce.policy.errors import PolicyRefused
 from vivavoce.policy.webhooks import Target, open_target, resolve, secret_key, split_url
 from vivavoce.workers.logs import log_unforeseen
+from vivavoce.workers.rounds import Rounds
 from vivavoce.workers.settings import WorkerSettings
 
 ATTEMPTS = 8
@@ -54,24 +55,14 @@ class Letter:
     body: bytes
 
 
-class Courier:
+class Courier(Rounds):
     """A thread that sends what is due every `courier_seconds`."""
 
     def __init__(self, settings: WorkerSettings, database: Database, keyring: KeyRing) -> None:
+        super().__init__("courier", settings.courier_seconds)
         self._settings = settings
         self._database = database
         self._keyring = keyring
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
-
-    def start(self) -> None:
-        """Begin, with a first round at once."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop after the round that is under way."""
-        self._closing.set()
-        self._thread.join()
 
     def round(self, now: datetime) -> int:
         """Send what is due, at most a page of it; returns the number of attempts."""
@@ -84,15 +75,8 @@ class Courier:
             list(pool.map(self._deliver, letters))
         return len(letters)
 
-    def _run(self) -> None:
-        while True:
-            try:
-                busy = self.round(datetime.now(UTC)) == _AT_ONCE
-            except Exception as error:
-                log_unforeseen("courier_failed", error)  # the database may be back at the next round
-                busy = False
-            if self._closing.wait(0 if busy else self._settings.courier_seconds):
-                return
+    def _go(self) -> bool:
+        return self.round(datetime.now(UTC)) == _AT_ONCE
 
     def _take(self, session: Session, now: datetime) -> list[Letter]:
         """Take deliveries that are due: their next attempt, should this one be lost, is written down first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -13,43 +12,33 @@ from sqlalchemy.exc import SQLAlchemyError
 from vivavoce.ledger.workers import BEAT, Worker, gone, told
 from vivavoce.model.memory import available_bytes, device_name, total_bytes
 from vivavoce.workers.host import Host
+from vivavoce.workers.rounds import Rounds
 
 _log = structlog.get_logger("vivavoce.workers")
 
 
-class Presence:
+class Presence(Rounds):
     """Tells every few seconds; a database that is away is told again later."""
 
     def __init__(self, host: Host) -> None:
+        super().__init__("presence", BEAT.total_seconds())
         self._host = host
         self._device = torch.device(host.settings.device)
         self._started = datetime.now(UTC)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
-
-    def start(self) -> None:
-        """Tell for the first time, and go on."""
-        self._thread.start()
 
     def close(self) -> None:
-        """Tell that this worker is gone."""
-        self._closing.set()
-        self._thread.join()
+        """Stop, and tell that this worker is gone."""
+        super().close()
         try:
             with self._host.database.write() as session:
                 gone(session, self._host.owner)
         except SQLAlchemyError as error:
             _log.warning("presence_not_told", error=type(error).__name__)  # it will be seen as silent
 
-    def _run(self) -> None:
-        while True:
-            try:
-                with self._host.database.write() as session:
-                    told(session, self._now())
-            except SQLAlchemyError as error:
-                _log.warning("presence_not_told", error=type(error).__name__)
-            if self._closing.wait(BEAT.total_seconds()):
-                return
+    def _go(self) -> bool:
+        with self._host.database.write() as session:
+            told(session, self._now())
+        return False
 
     def _now(self) -> Worker:
         return Worker(

@@ -6,7 +6,6 @@ the others do meanwhile.
 
 from __future__ import annotations
 
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -19,29 +18,20 @@ from vivavoce.release.withdrawal import end_hopeless
 from vivavoce.workers.endings import EXHAUSTED, end_job
 from vivavoce.workers.host import Host
 from vivavoce.workers.logs import log_unforeseen
+from vivavoce.workers.rounds import Rounds
 from vivavoce.workers.sweep import sweep_all, sweep_job
 from vivavoce.workers.tasknames import ring
 
 _log = structlog.get_logger("vivavoce.workers")
 
 
-class Reaper:
+class Reaper(Rounds):
     """A thread that looks around every `reap_seconds`, and through the whole store every `sweep_seconds`."""
 
     def __init__(self, host: Host) -> None:
+        super().__init__("reaper", host.settings.reap_seconds)
         self._host = host
         self._swept = -host.settings.sweep_seconds  # so the first look sweeps, after a crash of this very worker
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
-
-    def start(self) -> None:
-        """Begin, with a first look at once."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop after the look that is under way."""
-        self._closing.set()
-        self._thread.join()
 
     def look(self, now: datetime) -> None:
         """Do one round."""
@@ -55,15 +45,9 @@ class Reaper:
             self._retire(now)
             self._swept = time.monotonic()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self.look(datetime.now(UTC))
-            except Exception as error:
-                # Whatever is away (database, log, store) may be back at the next look; the reaper must outlive it.
-                log_unforeseen("reaper_failed", error)
-            if self._closing.wait(self._host.settings.reap_seconds):
-                return
+    def _go(self) -> bool:
+        self.look(datetime.now(UTC))
+        return False
 
     def _reclaim(self, now: datetime) -> None:
         with self._host.database.read() as session:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from vivavoce.model.training.voice_corpus import Corpus
 from vivavoce.model.training.voice_examples import SHARES, Example, Examples, phone_tokenizer
 
 CHANNEL_WEIGHTS = (12.0, 8.0, 6.0, 4.0, 2.0, 2.0, 1.0, 1.0)  # stage 2 of the report
-WORDS_WEIGHT = 0.5  # of the words of transcriptions, in the joint stage; alone in the first
+WORDS_WEIGHT = 0.5  # of the words of transcriptions
 UNDERSTANDING = {"transcription": 1.0}  # tasks of stage 1
 PACE_WEIGHT = 0.5  # of the choice between the next text id and a patch; the report's text weighs 100 of 136
 NOISE = 0.25  # share of wrong codes, at most: each example has a share of its own below it
@@ -54,7 +54,7 @@ class Recipe:
     seed: int = 1
     rows: int = 24
     bf16: bool = True
-    stage: Literal[1, 2] = 2
+    stage: int = 2
 
 
 def mini_config(codebooks: tuple[int, ...], vocabulary: int) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class Speaking:
         found = [self.measured(batch[first : first + PART], random) for first in range(0, len(batch), PART)]
         means, losses = _means(found), {}
         if "words" in means:
-            losses["words heard"] = (1.0 if self.recipe.stage == 1 else WORDS_WEIGHT) * means["words"]
+            losses["words heard"] = WORDS_WEIGHT * means["words"]
         if "pace" in means:
             losses["spoken pace"] = PACE_WEIGHT * means["pace"]
         if "phones" in means:

@@ -30,7 +30,7 @@ LONGEST = 7.0  # seconds of a target
 SHORTEST = 1.2
 LEAST_FRAMES = 8  # of a piece; a word at the very end of a clip can leave none
 SHARES = {"cloned_speech": 0.55, "conversion": 0.3, "transcription": 0.1, "continuation": 0.05}  # of the tasks
-ROUGH = 0.25  # share of references and sources that are heard in a room with noise
+IN_ROOMS = 0.25  # share of references and sources that are heard in a room with noise
 OTHERS = 0.5  # share of references from another clip of the speaker, where there is one
 
 
@@ -127,7 +127,7 @@ class Examples:
                 return self._continuation(wanted, random)
             if source is None:
                 return self._speech(wanted, self._reference(reference, random))
-            given = self._worn(Piece(source, wanted.start, wanted.end), random)
+            given = self._given(Piece(source, wanted.start, wanted.end), random)
             if given.shape[1] >= LEAST_FRAMES:
                 return self._conversion(given, wanted, self._reference(reference, random))
 
@@ -146,7 +146,7 @@ class Examples:
     def _transcription(self, heard: Piece, random: np.random.Generator) -> Example:
         """Speech, then its words: text ids alone, as in the report's understanding stage."""
         answer = text_groups([*self._said(heard)[0], self._special.eot], self._config)
-        return self._answered("transcription", Material("", self._worn(heard, random)), answer, heard)
+        return self._answered("transcription", Material("", self._given(heard, random)), answer, heard)
 
     def _continuation(self, wanted: Piece, random: np.random.Generator) -> Example:
         """The beginning of some speech, then the rest of it, without its words."""
@@ -194,11 +194,11 @@ class Examples:
         return self._builder.build(self._builder.profile.task(name), material)
 
     def _reference(self, piece: Piece, random: np.random.Generator) -> ReferenceCodes:
-        return ReferenceCodes(self._worn(piece, random), "")
+        return ReferenceCodes(self._given(piece, random), "")
 
-    def _worn(self, piece: Piece, random: np.random.Generator) -> Tensor:
+    def _given(self, piece: Piece, random: np.random.Generator) -> Tensor:
         """Codes of what is given and not taught, now and then in a room with noise."""
-        return self._cut(piece.clip.rough_codes(), piece) if random.random() < ROUGH else self._codes(piece)
+        return self._cut(piece.clip.rough_codes(), piece) if random.random() < IN_ROOMS else self._codes(piece)
 
     def _codes(self, piece: Piece) -> Tensor:
         return self._cut(piece.clip.codes(), piece)
