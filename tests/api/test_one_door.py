@@ -89,6 +89,44 @@ def accept(installation: Installation, invitation_id: str) -> None:
         session.get_one(Consent, invitation.consent_id).status = ConsentStatus.VERIFIED
 
 
+def bodies_for(consent: str, voice: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """What each route of the API that takes a body is sent, for a consent and its voice."""
+    bodies: dict[tuple[str, str], dict[str, Any]] = {
+        ("POST", "/v1/audio/voice_consents"): {
+            "data": {"name": "x", "language": "en"},
+            "files": {"recording": ("a", RECORDING)},
+        },
+        ("POST", "/v1/audio/voice_consents/{consent_id}"): {"json": {"name": "y"}},
+        ("POST", "/v1/audio/voices"): {
+            "data": {"name": "x", "consent": consent},
+            "files": {"audio_sample": ("a", CLIP)},
+        },
+        ("POST", "/v1/audio/speech"): {"json": {"voice": voice, "input": "hello", "response_format": "wav"}},
+        ("POST", "/v1/watermark/detect"): {"files": {"file": ("a", CLIP)}},
+        ("POST", "/detect"): {"files": {"file": ("a", CLIP)}},
+        ("GET", "/v1/audit/proofs/inclusion"): {"params": {"index": 0, "size": 1}},
+        ("GET", "/v1/audit/proofs/consistency"): {"params": {"old": 0, "new": 1}},
+    }
+    bodies["POST", "/v1/webhooks"] = {"json": {"url": "https://receiver.example/"}}
+    spoken = {"type": "speech", "voice": voice, "input": "hello", "response_format": "wav"}
+    bodies["POST", "/v1/batches"] = {"json": {"requests": [spoken]}}
+    why, rights = {"json": {"reason": "for the test"}}, "/v1/consents/{consent_id}"
+    bodies |= {("POST", f"{rights}/{word}"): why for word in ("suspend", "lift", "revoke")}
+    bodies |= {("POST", f"{rights}/{word}"): {} for word in ("erase", "links")}
+    speaker = "/subject/{token}"
+    words = ("withdraw", "consents/{consent_id}/withdraw", "erase", "close")
+    bodies |= {("POST", f"{speaker}/{word}"): {} for word in words}
+    bodies["POST", "/v1/consents/{consent_id}/renew"] = {
+        "data": {"language": "en"},
+        "files": {"recording": ("a", RECORDING)},
+    }
+    wav = {"params": {"output_format": "wav"}}
+    bodies |= {("POST", f"/v1/{path}"): wav | {"json": {"text": "hello"}} for path in SPOKEN_PATHS}
+    bodies |= {("POST", f"/v1/{path}"): wav | {"files": {"audio": ("a", CLIP)}} for path in CONVERTED_PATHS}
+    bodies |= {("POST", f"/v1/jobs/{{job_id}}/{word}"): {} for word in ("cancel", "retry")}
+    return bodies
+
+
 class Driver:
     """Asks every route for its best answer."""
 
@@ -98,41 +136,7 @@ class Driver:
         enter(installation, Role.ADMIN)
         consent = installation.consent(self.headers)
         voice = installation.voice(self.headers, consent)
-        self.bodies: dict[tuple[str, str], dict[str, Any]] = {
-            ("POST", "/v1/audio/voice_consents"): {
-                "data": {"name": "x", "language": "en"},
-                "files": {"recording": ("a", RECORDING)},
-            },
-            ("POST", "/v1/audio/voice_consents/{consent_id}"): {"json": {"name": "y"}},
-            ("POST", "/v1/audio/voices"): {
-                "data": {"name": "x", "consent": consent},
-                "files": {"audio_sample": ("a", CLIP)},
-            },
-            ("POST", "/v1/audio/speech"): {"json": {"voice": voice, "input": "hello", "response_format": "wav"}},
-            ("POST", "/v1/watermark/detect"): {"files": {"file": ("a", CLIP)}},
-            ("POST", "/detect"): {"files": {"file": ("a", CLIP)}},
-            ("GET", "/v1/audit/proofs/inclusion"): {"params": {"index": 0, "size": 1}},
-            ("GET", "/v1/audit/proofs/consistency"): {"params": {"old": 0, "new": 1}},
-        }
-        hook = {"json": {"url": "https://receiver.example/"}}
-        self.bodies["POST", "/v1/webhooks"] = hook
-        spoken = {"type": "speech", "voice": voice, "input": "hello", "response_format": "wav"}
-        batch = {"json": {"requests": [spoken]}}
-        self.bodies["POST", "/v1/batches"] = batch
-        why, rights = {"json": {"reason": "for the test"}}, "/v1/consents/{consent_id}"
-        self.bodies |= {("POST", f"{rights}/{word}"): why for word in ("suspend", "lift", "revoke")}
-        self.bodies |= {("POST", f"{rights}/{word}"): {} for word in ("erase", "links")}
-        speaker = "/subject/{token}"
-        words = ("withdraw", "consents/{consent_id}/withdraw", "erase", "close")
-        self.bodies |= {("POST", f"{speaker}/{word}"): {} for word in words}
-        self.bodies["POST", "/v1/consents/{consent_id}/renew"] = {
-            "data": {"language": "en"},
-            "files": {"recording": ("a", RECORDING)},
-        }
-        wav = {"params": {"output_format": "wav"}}
-        self.bodies |= {("POST", f"/v1/{path}"): wav | {"json": {"text": "hello"}} for path in SPOKEN_PATHS}
-        self.bodies |= {("POST", f"/v1/{path}"): wav | {"files": {"audio": ("a", CLIP)}} for path in CONVERTED_PATHS}
-        self.bodies |= {("POST", f"/v1/jobs/{{job_id}}/{word}"): {} for word in ("cancel", "retry")}
+        self.bodies = bodies_for(consent, voice)
         assert self.ask("POST", "/v1/audio/speech").status_code == 200
         with installation.services.database.read() as session:
             output = session.scalars(select(Output)).one()
@@ -152,8 +156,8 @@ class Driver:
             "output_id": output.id,
             "index": "0",
             "side": "asked",
-            "batch_id": installation.client.post("/v1/batches", headers=self.headers, **batch).json()["id"],
-            "webhook_id": installation.client.post("/v1/webhooks", headers=self.headers, **hook).json()["id"],
+            "batch_id": self.ask("POST", "/v1/batches").json()["id"],
+            "webhook_id": self.ask("POST", "/v1/webhooks").json()["id"],
         }
 
     def ask(self, method: str, path: str) -> Any:
